@@ -82,7 +82,8 @@ TN_API void tn_device_lock (TnDevice *device);
 TN_API void tn_device_unlock (TnDevice *device);
 /** Machine time in nanoseconds since power-on.  Any thread. */
 TN_API int64_t tn_device_clock_ns (TnDevice *device);
-/** A timer on machine time, fired in the machine's main loop.  Deadlines are tn_device_clock_ns() values. */
+/** A timer on machine time, fired in the machine's main loop.  Deadlines are tn_device_clock_ns() values; INT64_MAX
+ *  stops it.  It stands still while the machine is paused, may be set from any thread, and is freed with the device. */
 TN_API TnTimer *tn_device_timer_new (TnDevice *device, void (*fire) (void *opaque), void *opaque);
 TN_API void tn_device_timer_set (TnDevice *device, TnTimer *timer, int64_t deadline_ns);
 

@@ -42,7 +42,7 @@ typedef struct TnRamSpan {
   uint8_t *host;      /**< host address of the byte asked for */
   uint64_t length;    /**< bytes that follow contiguously, from the byte asked for */
   uint64_t base;      /**< guest-physical address of the region */
-  bool writable;
+  bool writable;      /**< else stores go through tn_space_write(), which knows what to do: ROM faults, watched RAM works */
   uint8_t *dirty;     /**< TnDirty bits of the page that holds the byte asked for, one byte per 4 KiB page,
                            contiguous for the span; set bits atomically */
 } TnRamSpan;
@@ -82,6 +82,17 @@ TN_API TnBusResult tn_space_dma_write (TnSpace *space, uint64_t address, const v
  *  one span.  For @write the caller marks the range afterwards with tn_space_mark_dirty(). */
 TN_API void *tn_space_dma_map (TnSpace *space, uint64_t address, uint64_t length, bool write);
 TN_API void tn_space_mark_dirty (TnSpace *space, uint64_t address, uint64_t length);
+
+/**
+ * Calls @written, on the writer's thread, after each store by tn_space_write() to any of the @size bytes at
+ * @address, which lie in one page of RAM.  While a page is watched its span says that it isn't writable, so
+ * that CPUs take tn_space_write() there; reads, fetches and DMA are not affected.  One watch per page.
+ */
+TN_API int tn_space_watch (TnSpace *space, uint64_t address, uint64_t size,
+                           void (*written) (void *opaque, uint64_t address, unsigned bytes), void *opaque,
+                           GError **error);
+/** Ends the watch that starts at @address. */
+TN_API void tn_space_unwatch (TnSpace *space, uint64_t address);
 
 /** Calls @visit for every region in ascending order: kind is "ram", "rom" or "mmio". */
 TN_API void tn_space_foreach (TnSpace *space,
