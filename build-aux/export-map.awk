@@ -10,12 +10,12 @@
 }
 END {
   print "TENON_1.0 {\n  global:"
-  n = asorti_portable ()
+  n = sort_names()
   for (i = 1; i <= n; i++)
     print "    " sorted[i] ";"
   print "  local: *;\n};"
 }
-function asorti_portable (   name, n, i, j, t)
+function sort_names(name, n, i, j, t)
 {
   for (name in names)
     sorted[++n] = name
