@@ -11,6 +11,7 @@
  *  - tn_meta_after_data (cache): nothing dirtied from now on reaches the disk before data written
  *    so far to the node is on stable storage.
  * Declaring both directions between two caches is allowed: the service writes the earlier one first.
+ * Declare the order first, then change the slice, then tn_meta_dirty().
  *
  * All functions are for the format's serialised callbacks (or under its own lock) and may wait, except those
  * marked NOWAIT.

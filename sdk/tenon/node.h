@@ -186,6 +186,11 @@ TN_API int tn_node_snapshots (TnNode *node, void (*visit) (const TnSnapshot *sna
 
 /* ---- Data ---------------------------------------------------------------------------------------- */
 
+/*
+ * A range must lie within the node; a read of a protocol node may go beyond its end, where there are zeroes, and a
+ * write may where the node can grow (TN_OPEN_RESIZE).
+ */
+
 /** Starts @request; see TnRequest.  Never waits, in or outside coroutines. */
 TN_API void tn_node_submit (TnNode *node, TnRequest *request);
 
@@ -308,7 +313,8 @@ TN_API void tn_node_stats (TnNode *node, TnNodeStats *stats);
 
 /** The driver's instance state (instance_size zeroed bytes). */
 TN_API void *tn_node_state (TnNode *node);
-/** Opens a further child from the options below @role (or from @options, when given), with what this node may do. */
+/** Opens a further child from the options below @role (or from @options, when given), with what this node may do.
+ *  The node keeps the reference and drops it after close(): a driver must not. */
 TN_API int tn_node_open_child (TnNode *node, const char *role, const TnOptions *options, TnNode **child,
                                GError **error);
 /** Called by open(): the virtual size; by the core after resize(). */

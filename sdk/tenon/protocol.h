@@ -6,9 +6,13 @@
  * A protocol implements either submit() or the blocking pread/pwrite family, which the core runs on
  * worker threads.  A filter implements submit() over its child "file" with tn_node_submit().
  *
+ * A class that has both uses pread/pwrite/sync only where waiting is harmless (while an image is being opened),
+ * which spares a tool the making of a ring.
+ *
  * Requests that reach a protocol are within limits (alignment, max_transfer) and within its size, except
  * that a write may go beyond the end when the node was opened with TN_OPEN_RESIZE and the class sets
- * TN_PROTOCOL_GROWS.  Several requests are under way at a time, from several threads; overlapping ones
+ * TN_PROTOCOL_GROWS, that the last block of a file whose size is not a multiple of the alignment is read and written
+ * whole, and that a read may meet the end of a file that shrank: what is missing reads as zeroes.  Several requests are under way at a time, from several threads; overlapping ones
  * are the caller's business.
  */
 #ifndef TENON_PROTOCOL_H
@@ -40,8 +44,8 @@ typedef enum TnPermission {
 
 /**
  * The protocol's own room in @request, from submit() until it calls done(): TN_REQUEST_LEAF_WORDS words, aligned as a
- * pointer, with any contents at first.  It saves an allocation per request.  A filter that passes the same request on
- * gives up its room.
+ * pointer, with any contents at first.  It saves an allocation per request.  A filter sends a request of its own to its
+ * child (the rest of @request is the core's until done()).
  */
 static inline void *
 tn_request_leaf_scratch (TnRequest *request)
