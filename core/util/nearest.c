@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #include "util/nearest.h"
 
+#include <tenon/option.h>
+
 /* Longer names are never mistyped versions of each other that anyone would want pointed out. */
 #define NEAREST_MAX 48
 
@@ -48,4 +50,13 @@ tn_nearest_hint (const TnNearest *nearest)
   if (!nearest->best)
     return g_strdup ("");
   return g_strdup_printf ("; did you mean '%s'?", nearest->best);
+}
+
+const char *
+tn_nearest_name (const char *wanted, const char *const *names)
+{
+  TnNearest nearest = { .wanted = wanted };
+  for (; *names; names++)
+    tn_nearest_consider (&nearest, *names);
+  return nearest.best;
 }

@@ -99,4 +99,7 @@ TN_API int tn_options_check (TnOptions *options, const TnOption *table, size_t o
 /** Parses "64k", "1.5G", "4096"; the whole text must be used. */
 TN_API int tn_parse_size (const char *text, uint64_t *size, GError **error);
 
+/** The one of @names (ended by NULL) that @wanted is most likely a mistyped form of, or NULL. */
+TN_API const char *tn_nearest_name (const char *wanted, const char *const *names);
+
 #endif
