@@ -1,0 +1,125 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* Numbers of the RISC-V privileged architecture. */
+#ifndef RV64_CSR_H
+#define RV64_CSR_H
+
+#include <stdint.h>
+
+enum {
+  CSR_FFLAGS = 0x001,
+  CSR_FRM = 0x002,
+  CSR_FCSR = 0x003,
+  CSR_CYCLE = 0xc00,
+  CSR_TIME = 0xc01,
+  CSR_INSTRET = 0xc02,
+  CSR_HPMCOUNTER31 = 0xc1f,
+  CSR_SSTATUS = 0x100,
+  CSR_SIE = 0x104,
+  CSR_STVEC = 0x105,
+  CSR_SCOUNTEREN = 0x106,
+  CSR_SENVCFG = 0x10a,
+  CSR_SSCRATCH = 0x140,
+  CSR_SEPC = 0x141,
+  CSR_SCAUSE = 0x142,
+  CSR_STVAL = 0x143,
+  CSR_SIP = 0x144,
+  CSR_STIMECMP = 0x14d,
+  CSR_SATP = 0x180,
+  CSR_MVENDORID = 0xf11,
+  CSR_MARCHID = 0xf12,
+  CSR_MIMPID = 0xf13,
+  CSR_MHARTID = 0xf14,
+  CSR_MCONFIGPTR = 0xf15,
+  CSR_MSTATUS = 0x300,
+  CSR_MISA = 0x301,
+  CSR_MEDELEG = 0x302,
+  CSR_MIDELEG = 0x303,
+  CSR_MIE = 0x304,
+  CSR_MTVEC = 0x305,
+  CSR_MCOUNTEREN = 0x306,
+  CSR_MENVCFG = 0x30a,
+  CSR_MCOUNTINHIBIT = 0x320,
+  CSR_MHPMEVENT3 = 0x323,
+  CSR_MHPMEVENT31 = 0x33f,
+  CSR_MSCRATCH = 0x340,
+  CSR_MEPC = 0x341,
+  CSR_MCAUSE = 0x342,
+  CSR_MTVAL = 0x343,
+  CSR_MIP = 0x344,
+  CSR_PMPCFG0 = 0x3a0,
+  CSR_PMPCFG2 = 0x3a2,
+  CSR_PMPADDR0 = 0x3b0,
+  CSR_PMPADDR15 = 0x3bf,
+  CSR_MCYCLE = 0xb00,
+  CSR_MINSTRET = 0xb02,
+  CSR_MHPMCOUNTER3 = 0xb03,
+  CSR_MHPMCOUNTER31 = 0xb1f
+};
+
+#define MSTATUS_SIE (UINT64_C (1) << 1)
+#define MSTATUS_MIE (UINT64_C (1) << 3)
+#define MSTATUS_SPIE (UINT64_C (1) << 5)
+#define MSTATUS_MPIE (UINT64_C (1) << 7)
+#define MSTATUS_SPP (UINT64_C (1) << 8)
+#define MSTATUS_MPP (UINT64_C (3) << 11)
+#define MSTATUS_MPP_SHIFT 11
+#define MSTATUS_FS (UINT64_C (3) << 13)
+#define MSTATUS_MPRV (UINT64_C (1) << 17)
+#define MSTATUS_SUM (UINT64_C (1) << 18)
+#define MSTATUS_MXR (UINT64_C (1) << 19)
+#define MSTATUS_TVM (UINT64_C (1) << 20)
+#define MSTATUS_TW (UINT64_C (1) << 21)
+#define MSTATUS_TSR (UINT64_C (1) << 22)
+#define MSTATUS_UXL (UINT64_C (2) << 32)
+#define MSTATUS_SXL (UINT64_C (2) << 34)
+#define MSTATUS_SD (UINT64_C (1) << 63)
+
+#define MIP_SSIP (UINT64_C (1) << 1)
+#define MIP_MSIP (UINT64_C (1) << 3)
+#define MIP_STIP (UINT64_C (1) << 5)
+#define MIP_MTIP (UINT64_C (1) << 7)
+#define MIP_SEIP (UINT64_C (1) << 9)
+#define MIP_MEIP (UINT64_C (1) << 11)
+#define MIP_S (MIP_SSIP | MIP_STIP | MIP_SEIP)
+#define MIP_ALL (MIP_S | MIP_MSIP | MIP_MTIP | MIP_MEIP)
+
+#define ENVCFG_FIOM (UINT64_C (1) << 0)
+#define ENVCFG_ADUE (UINT64_C (1) << 61)
+#define ENVCFG_STCE (UINT64_C (1) << 63)
+
+#define COUNTEREN_CY 1u
+#define COUNTEREN_TM 2u
+#define COUNTEREN_IR 4u
+
+#define PTE_V (UINT64_C (1) << 0)
+#define PTE_R (UINT64_C (1) << 1)
+#define PTE_W (UINT64_C (1) << 2)
+#define PTE_X (UINT64_C (1) << 3)
+#define PTE_U (UINT64_C (1) << 4)
+#define PTE_A (UINT64_C (1) << 6)
+#define PTE_D (UINT64_C (1) << 7)
+#define PTE_RESERVED (UINT64_C (0x3ff) << 54)
+
+#define SATP_MODE_SHIFT 60
+#define SATP_PPN ((UINT64_C (1) << 44) - 1)
+
+enum {
+  CAUSE_FETCH_MISALIGNED = 0,
+  CAUSE_FETCH_ACCESS = 1,
+  CAUSE_ILLEGAL = 2,
+  CAUSE_BREAKPOINT = 3,
+  CAUSE_LOAD_MISALIGNED = 4,
+  CAUSE_LOAD_ACCESS = 5,
+  CAUSE_STORE_MISALIGNED = 6,
+  CAUSE_STORE_ACCESS = 7,
+  CAUSE_ECALL_U = 8,
+  CAUSE_ECALL_S = 9,
+  CAUSE_ECALL_M = 11,
+  CAUSE_FETCH_PAGE = 12,
+  CAUSE_LOAD_PAGE = 13,
+  CAUSE_STORE_PAGE = 15
+};
+
+#define CAUSE_INTERRUPT (UINT64_C (1) << 63)
+
+#endif
