@@ -1,0 +1,92 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include "plugin/load.h"
+
+#include <dlfcn.h>
+#include <ltdl.h>
+
+#include "plugin/static.h"
+
+/* libltdl finds it as NAME_LTX_tenon_plugin. */
+#define DESCRIPTOR_SYMBOL "tenon_plugin"
+
+static int
+start_libltdl (GError **error)
+{
+  static bool started; /* under the registry's lock */
+  if (started)
+    return 0;
+  if (lt_dlinit () != 0 || lt_dlpreload (tn_static_symbols) != 0)
+    return tn_fail (error, TN_PLUGIN_ERROR, ENOMEM, "cannot start the plugin loader: %s", lt_dlerror ());
+  started = true;
+  return 0;
+}
+
+static int
+fail_to_open (const char *path, GError **error)
+{
+  /* libltdl reports the reason of the last loader that it tried; the system's own names what is missing. */
+  g_autofree char *why = g_strdup (lt_dlerror ());
+  void *handle = dlopen (path, RTLD_NOW | RTLD_LOCAL);
+  const char *reason = handle ? NULL : dlerror ();
+  if (handle)
+    dlclose (handle);
+  if (!reason)
+    reason = why ? why : "unknown reason";
+  bool names_path = g_str_has_prefix (reason, path);
+  return tn_fail (error, TN_PLUGIN_ERROR, ENOEXEC, "%s%scannot load the plugin: %s: install what is missing, or "
+                  "reinstall the plugin's package", names_path ? "" : path, names_path ? "" : ": ", reason);
+}
+
+static lt_dlhandle
+open_object (const char *path, const char *name, GError **error)
+{
+  lt_dladvise advise;
+  if (lt_dladvise_init (&advise) != 0) {
+    tn_fail (error, TN_PLUGIN_ERROR, ENOMEM, "cannot start the plugin loader: %s", lt_dlerror ());
+    return NULL;
+  }
+  lt_dladvise_local (&advise);
+  lt_dlhandle handle = lt_dlopenadvise (path ? path : name, advise);
+  lt_dladvise_destroy (&advise);
+  if (!handle)
+    fail_to_open (path ? path : name, error);
+  return handle;
+}
+
+static TnDescriptor *
+adopt_from (lt_dlhandle handle, const char *file, const char *name, GError **error)
+{
+  const TnPlugin *raw = lt_dlsym (handle, DESCRIPTOR_SYMBOL);
+  if (raw)
+    return tn_descriptor_adopt (raw, file, name, error);
+  tn_fail (error, TN_PLUGIN_ERROR, ENOEXEC,
+           "%s: no symbol NAME_LTX_%s in it: it is not a Tenon plugin, or its file was renamed", file,
+           DESCRIPTOR_SYMBOL);
+  return NULL;
+}
+
+TnDescriptor *
+tn_object_load (const char *path, const char *name, GError **error)
+{
+  if (start_libltdl (error) < 0)
+    return NULL;
+  lt_dlhandle handle = open_object (path, name, error);
+  if (!handle)
+    return NULL;
+  TnDescriptor *descriptor = adopt_from (handle, path ? path : name, name, error);
+  if (descriptor)
+    lt_dlmakeresident (handle);
+  else
+    lt_dlclose (handle);
+  return descriptor;
+}
+
+void
+tn_static_foreach (void (*visit) (const char *name, void *opaque), void *opaque)
+{
+  /* The first entry names the table itself; then a name without address begins each plugin. */
+  for (const lt_dlsymlist *symbol = tn_static_symbols + 1; symbol->name; symbol++) {
+    if (!symbol->address)
+      visit (symbol->name, opaque);
+  }
+}

@@ -1,0 +1,622 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include "plugin/registry.h"
+
+#include "plugin/kinds.h"
+#include "plugin/load.h"
+#include "plugin/scan.h"
+#include "plugin/trust.h"
+#include "util/nearest.h"
+
+/* ---- Making one ------------------------------------------------------------------------------------ */
+
+static void
+known_free (void *data)
+{
+  TnKnown *known = data;
+  tn_manifest_free (known->manifest);
+  tn_descriptor_free (known->descriptor);
+  g_free (known->object);
+  g_free (known->why);
+  g_free (known);
+}
+
+static void
+problem_free (void *data)
+{
+  TnProblem *problem = data;
+  g_error_free (problem->why);
+  g_free (problem->path);
+  g_free (problem);
+}
+
+static void
+add_static (const char *name, void *opaque)
+{
+  TnRegistry *registry = opaque;
+  GError *why = NULL;
+  TnDescriptor *descriptor = tn_object_load (NULL, name, &why);
+  if (!descriptor) {
+    TnProblem *problem = g_new (TnProblem, 1);
+    problem->path = g_strdup (name);
+    problem->why = why;
+    g_ptr_array_add (registry->problems, problem);
+    return;
+  }
+  TnKnown *known = tn_scan_add (registry, tn_manifest_from_plugin (&descriptor->plugin), NULL);
+  known->descriptor = descriptor;
+}
+
+TnRegistry *
+tn_registry_new (void)
+{
+  TnRegistry *registry = g_new0 (TnRegistry, 1);
+  g_mutex_init (&registry->lock);
+  registry->directories = g_ptr_array_new_with_free_func ((GDestroyNotify) tn_directory_free);
+  registry->known = g_ptr_array_new_with_free_func (known_free);
+  registry->files = g_ptr_array_new_with_free_func (known_free);
+  registry->problems = g_ptr_array_new_with_free_func (problem_free);
+  tn_static_foreach (add_static, registry);
+  return registry;
+}
+
+void
+tn_registry_free (TnRegistry *registry)
+{
+  g_ptr_array_unref (registry->directories);
+  g_ptr_array_unref (registry->known);
+  g_ptr_array_unref (registry->files);
+  g_ptr_array_unref (registry->problems);
+  g_strfreev (registry->allowed);
+  g_free (registry->buffer);
+  g_mutex_clear (&registry->lock);
+  g_free (registry);
+}
+
+/* ---- Folders ----------------------------------------------------------------------------------------- */
+
+void
+tn_registry_append_directory (TnRegistry *registry, const char *path, bool optional)
+{
+  g_autoptr (GMutexLocker) locker = g_mutex_locker_new (&registry->lock);
+  TnDirectory *directory = tn_directory_new (path);
+  directory->optional = optional;
+  g_ptr_array_add (registry->directories, directory);
+}
+
+int
+tn_registry_add_directory (TnRegistry *registry, const char *path, GError **error)
+{
+  TnDirectory *directory = tn_directory_new (path);
+  int r = tn_directory_check (directory, error);
+  if (r < 0) {
+    tn_directory_free (directory);
+    return r;
+  }
+  g_autoptr (GMutexLocker) locker = g_mutex_locker_new (&registry->lock);
+  g_ptr_array_insert (registry->directories, (gint) registry->n_added++, directory);
+  return 0;
+}
+
+/* ---- Looking up ---------------------------------------------------------------------------------------- */
+
+static bool
+list_has (const char *const *list, const char *text)
+{
+  for (; *list; list++) {
+    if (strcmp (*list, text) == 0)
+      return true;
+  }
+  return false;
+}
+
+typedef bool TnMatch (const TnClassInfo *info, const char *text);
+
+static bool
+matches_name (const TnClassInfo *info, const char *text)
+{
+  return strcmp (info->name, text) == 0;
+}
+
+static bool
+matches_alias (const TnClassInfo *info, const char *text)
+{
+  return list_has (info->aliases, text);
+}
+
+static bool
+matches_scheme (const TnClassInfo *info, const char *text)
+{
+  return list_has (info->schemes, text);
+}
+
+/* A class and the plugin that has it. */
+typedef struct Found {
+  TnKnown *known;
+  const TnManifestClass *class;
+} Found;
+
+static bool
+find_known (const TnRegistry *registry, TnKind kind, TnMatch *match, const char *text, Found *found)
+{
+  for (guint i = 0; i < registry->known->len; i++) {
+    TnKnown *known = g_ptr_array_index (registry->known, i);
+    for (unsigned j = 0; j < known->manifest->n_classes; j++) {
+      const TnManifestClass *class = &known->manifest->classes[j];
+      if ((kind && class->info.kind != kind) || !match (&class->info, text))
+        continue;
+      *found = (Found) { known, class };
+      return true;
+    }
+  }
+  return false;
+}
+
+/* Reads as little as possible: the manifest that ought to have it; those of its kind; all, again. */
+static bool
+find_name (TnRegistry *registry, TnKind kind, const char *name, Found *found)
+{
+  if (find_known (registry, kind, matches_name, name, found))
+    return true;
+  if (tn_name_is_valid (name)) {
+    g_autofree char *plugin = g_strconcat (tn_kind_name (kind), "-", name, NULL);
+    tn_scan_plugin (registry, plugin);
+  }
+  for (int step = 0; step < 3; step++) {
+    g_autofree char *prefix = step == 1 ? g_strconcat (tn_kind_name (kind), "-", NULL) : g_strdup ("");
+    if (step > 0)
+      tn_scan_prefix (registry, prefix, step == 2);
+    if (find_known (registry, kind, matches_name, name, found)
+        || find_known (registry, kind, matches_alias, name, found))
+      return true;
+  }
+  return false;
+}
+
+/* "; PATH: reason (and 2 more)" about what could not be read while looking, or "". */
+static char *
+problems_hint (const TnRegistry *registry)
+{
+  if (!registry->problems->len)
+    return g_strdup ("");
+  const TnProblem *first = g_ptr_array_index (registry->problems, 0);
+  if (registry->problems->len == 1)
+    return g_strdup_printf ("; not looked at: %s", first->why->message);
+  return g_strdup_printf ("; not looked at: %s (and %u more, see 'tenon-plugin list')", first->why->message,
+                          registry->problems->len - 1);
+}
+
+static char *
+nearest_hint (const TnRegistry *registry, TnKind kind, const char *name)
+{
+  TnNearest nearest = { .wanted = name };
+  for (guint i = 0; i < registry->known->len; i++) {
+    const TnKnown *known = g_ptr_array_index (registry->known, i);
+    for (unsigned j = 0; j < known->manifest->n_classes; j++) {
+      const TnClassInfo *info = &known->manifest->classes[j].info;
+      if (info->kind != kind)
+        continue;
+      tn_nearest_consider (&nearest, info->name);
+      for (const char *const *alias = info->aliases; *alias; alias++)
+        tn_nearest_consider (&nearest, *alias);
+    }
+  }
+  return tn_nearest_hint (&nearest);
+}
+
+static void
+fail_not_found (const TnRegistry *registry, TnKind kind, const char *name, GError **error)
+{
+  const char *kind_name = tn_kind_name (kind);
+  Found other;
+  if (find_known (registry, 0, matches_name, name, &other)) {
+    tn_fail (error, TN_PLUGIN_ERROR, ENOENT, "'%s' is a %s, not a %s", name,
+             tn_kind_name (other.class->info.kind), kind_name);
+    return;
+  }
+  g_autofree char *nearest = nearest_hint (registry, kind, name);
+  g_autofree char *problems = problems_hint (registry);
+  if (tn_name_is_valid (name))
+    tn_fail (error, TN_PLUGIN_ERROR, ENOENT,
+             "no plugin provides %s '%s': install the package that does (tenon-%s-%s)%s%s", kind_name, name, kind_name,
+             name, nearest, problems);
+  else
+    tn_fail (error, TN_PLUGIN_ERROR, ENOENT, "no plugin provides %s '%s'%s%s", kind_name, name, nearest, problems);
+}
+
+/* ---- The allow-list --------------------------------------------------------------------------------- */
+
+static bool
+names_plugin (const TnKnown *known, const char *name)
+{
+  if (strcmp (known->manifest->name, name) == 0)
+    return true;
+  for (unsigned i = 0; i < known->manifest->n_classes; i++) {
+    const TnClassInfo *info = &known->manifest->classes[i].info;
+    if (matches_name (info, name) || matches_alias (info, name))
+      return true;
+  }
+  return false;
+}
+
+static bool
+is_allowed (const TnRegistry *registry, const TnKnown *known)
+{
+  for (char **name = registry->allowed; name && *name; name++) {
+    if (names_plugin (known, *name))
+      return true;
+  }
+  return !registry->allowed;
+}
+
+static int
+check_allowed_name (const TnRegistry *registry, const char *name, GError **error)
+{
+  TnNearest nearest = { .wanted = name };
+  for (guint i = 0; i < registry->known->len; i++) {
+    const TnKnown *known = g_ptr_array_index (registry->known, i);
+    if (names_plugin (known, name))
+      return 0;
+    tn_nearest_consider (&nearest, known->manifest->name);
+    for (unsigned j = 0; j < known->manifest->n_classes; j++)
+      tn_nearest_consider (&nearest, known->manifest->classes[j].info.name);
+  }
+  g_autofree char *hint = tn_nearest_hint (&nearest);
+  g_autofree char *problems = problems_hint (registry);
+  return tn_fail (error, TN_PLUGIN_ERROR, ENOENT,
+                  "the list of allowed plugins (--plugins or TENON_PLUGINS) names '%s', which is no plugin%s%s", name,
+                  hint, problems);
+}
+
+/* A misspelt name must not go unnoticed, so all of the list is checked before it is used. */
+static int
+check_allowed (TnRegistry *registry, GError **error)
+{
+  if (!registry->allowed || registry->allowed_checked)
+    return 0;
+  tn_scan_prefix (registry, "", true);
+  for (char **name = registry->allowed; *name; name++) {
+    int r = check_allowed_name (registry, *name, error);
+    if (r < 0)
+      return r;
+  }
+  registry->allowed_checked = true;
+  return 0;
+}
+
+void
+tn_registry_allow_later (TnRegistry *registry, const char *list)
+{
+  g_autoptr (GMutexLocker) locker = g_mutex_locker_new (&registry->lock);
+  g_strfreev (registry->allowed);
+  registry->allowed = g_strsplit (list, ",", -1);
+  registry->allowed_checked = false;
+}
+
+int
+tn_registry_allow (TnRegistry *registry, const char *list, GError **error)
+{
+  g_auto (GStrv) names = list ? g_strsplit (list, ",", -1) : NULL;
+  for (char **name = names; name && *name; name++) {
+    g_strstrip (*name);
+    if (!tn_name_is_valid (*name))
+      return tn_fail (error, TN_PLUGIN_ERROR, EINVAL,
+                      "'%s' in the list of allowed plugins is not a name: write names with commas between them", *name);
+  }
+  g_autoptr (GMutexLocker) locker = g_mutex_locker_new (&registry->lock);
+  g_strfreev (registry->allowed);
+  registry->allowed = g_steal_pointer (&names);
+  registry->allowed_checked = false;
+  return 0;
+}
+
+/* ---- Loading ------------------------------------------------------------------------------------------ */
+
+static int
+check_before_loading (const TnRegistry *registry, const Found *found, GError **error)
+{
+  const TnClassInfo *info = &found->class->info;
+  const char *kind = tn_kind_name (info->kind);
+  if (!is_allowed (registry, found->known))
+    return tn_fail (error, TN_PLUGIN_ERROR, EPERM,
+                    "%s '%s' is not allowed: add '%s' to --plugins or TENON_PLUGINS", kind, info->name, info->plugin);
+  if (!found->known->object)
+    return 0;
+  g_autoptr (GError) why = NULL;
+  int r = tn_trust_check_path (found->known->object, &why);
+  if (r == -ENOENT)
+    return tn_fail (error, TN_PLUGIN_ERROR, ENOENT,
+                    "plugin file %s of %s '%s' is missing, although its manifest is there: install package '%s'",
+                    found->known->object, kind, info->name, info->package);
+  if (r == 0)
+    r = tn_trust_check_path (found->known->manifest->path, &why);
+  if (r < 0)
+    g_propagate_error (error, g_steal_pointer (&why));
+  return r;
+}
+
+static const TnClass *
+class_of (const TnKnown *known, const TnClassInfo *info)
+{
+  for (const TnClass *const *class = known->descriptor->plugin.classes; *class; class++) {
+    if ((*class)->kind == info->kind && strcmp ((*class)->name, info->name) == 0)
+      return *class;
+  }
+  return NULL;
+}
+
+static const TnClass *
+use (const TnRegistry *registry, const Found *found, const char *why, GError **error)
+{
+  TnKnown *known = found->known;
+  const TnClassInfo *info = &found->class->info;
+  if (check_before_loading (registry, found, error) < 0)
+    return NULL;
+  if (!known->descriptor)
+    known->descriptor = tn_object_load (known->object, known->manifest->name, error);
+  if (!known->descriptor)
+    return NULL;
+  const TnClass *class = class_of (known, info);
+  if (!class) {
+    tn_fail (error, TN_PLUGIN_ERROR, EINVAL,
+             "%s does not match %s: it says that there is %s '%s', but there is none: reinstall package '%s'",
+             known->manifest->path, known->object, tn_kind_name (info->kind), info->name, info->package);
+    return NULL;
+  }
+  if (!known->why)
+    known->why = g_strdup (why);
+  return class;
+}
+
+/* The way of nearly every call: the class is loaded already. */
+static const TnClass *
+find_in_use (const TnRegistry *registry, TnKind kind, const char *name)
+{
+  Found found;
+  if (!find_known (registry, kind, matches_name, name, &found) || !found.known->why)
+    return NULL;
+  return is_allowed (registry, found.known) ? class_of (found.known, &found.class->info) : NULL;
+}
+
+const TnClass *
+tn_registry_find (TnRegistry *registry, TnKind kind, const char *name, GError **error)
+{
+  g_autoptr (GMutexLocker) locker = g_mutex_locker_new (&registry->lock);
+  if (check_allowed (registry, error) < 0)
+    return NULL;
+  const TnClass *class = find_in_use (registry, kind, name);
+  if (class)
+    return class;
+  Found found;
+  if (!find_name (registry, kind, name, &found)) {
+    fail_not_found (registry, kind, name, error);
+    return NULL;
+  }
+  g_autofree char *why = g_strdup_printf ("%s '%s'", tn_kind_name (kind), name);
+  return use (registry, &found, why, error);
+}
+
+const TnClass *
+tn_registry_find_scheme (TnRegistry *registry, const char *scheme, GError **error)
+{
+  g_autoptr (GMutexLocker) locker = g_mutex_locker_new (&registry->lock);
+  if (check_allowed (registry, error) < 0)
+    return NULL;
+  Found found;
+  bool known = find_known (registry, TN_KIND_PROTOCOL, matches_scheme, scheme, &found);
+  for (int step = 0; !known && step < 2; step++) {
+    tn_scan_prefix (registry, step == 0 ? "protocol-" : "", step > 0);
+    known = find_known (registry, TN_KIND_PROTOCOL, matches_scheme, scheme, &found);
+  }
+  if (!known) {
+    g_autofree char *problems = problems_hint (registry);
+    tn_fail (error, TN_PLUGIN_ERROR, ENOENT,
+             "no plugin provides the URI scheme '%s': install the package that does, or write file:%s:… if it is a "
+             "file's name%s", scheme, scheme, problems);
+    return NULL;
+  }
+  g_autofree char *why = g_strdup_printf ("URI scheme '%s'", scheme);
+  return use (registry, &found, why, error);
+}
+
+/* The core's copy of what was loaded from @path before, or NULL. */
+static TnKnown *
+find_file (const TnRegistry *registry, const char *path)
+{
+  const GPtrArray *lists[] = { registry->known, registry->files };
+  for (size_t i = 0; i < G_N_ELEMENTS (lists); i++) {
+    for (guint j = 0; j < lists[i]->len; j++) {
+      TnKnown *known = g_ptr_array_index (lists[i], j);
+      if (known->descriptor && known->object && strcmp (known->object, path) == 0)
+        return known;
+    }
+  }
+  return NULL;
+}
+
+const TnPlugin *
+tn_registry_load_file (TnRegistry *registry, const char *path, GError **error)
+{
+  g_autofree char *absolute = g_canonicalize_filename (path, NULL);
+  g_autofree char *name = tn_plugin_name_of_path (absolute, TN_OBJECT_SUFFIX);
+  if (!name) {
+    tn_fail (error, TN_PLUGIN_ERROR, EINVAL, "%s: a plugin's file name ends in %s", path, TN_OBJECT_SUFFIX);
+    return NULL;
+  }
+  if (tn_trust_check_path (absolute, error) < 0)
+    return NULL;
+  g_autoptr (GMutexLocker) locker = g_mutex_locker_new (&registry->lock);
+  TnKnown *known = find_file (registry, absolute);
+  if (known)
+    return &known->descriptor->plugin;
+  TnDescriptor *descriptor = tn_object_load (absolute, name, error);
+  if (!descriptor)
+    return NULL;
+  known = g_new0 (TnKnown, 1);
+  known->descriptor = descriptor;
+  known->manifest = tn_manifest_from_plugin (&descriptor->plugin);
+  known->object = g_steal_pointer (&absolute);
+  known->why = g_strdup ("named by its path");
+  g_ptr_array_add (registry->files, known);
+  return &descriptor->plugin;
+}
+
+/* ---- Probing --------------------------------------------------------------------------------------------- */
+
+typedef struct Image {
+  const uint8_t *head, *tail;
+  size_t head_length, tail_length;
+  uint64_t size;
+} Image;
+
+/* The @length bytes at @offset of the image (negative: from its end), or NULL when they aren't at hand. */
+static const uint8_t *
+image_bytes (const Image *image, int64_t offset, uint32_t length)
+{
+  uint64_t back = offset < 0 ? -(uint64_t) offset : 0;
+  if (back > image->size)
+    return NULL;
+  uint64_t at = offset < 0 ? image->size - back : (uint64_t) offset;
+  if (at > image->size || length > image->size - at)
+    return NULL;
+  if (at <= image->head_length && length <= image->head_length - at)
+    return image->head + at;
+  uint64_t tail_start = image->size - MIN (image->tail_length, image->size);
+  return at >= tail_start ? image->tail + (at - tail_start) : NULL;
+}
+
+static bool
+magic_matches (const TnMagic *magic, const Image *image)
+{
+  const uint8_t *bytes = image_bytes (image, magic->offset, magic->length);
+  if (!bytes)
+    return false;
+  for (uint32_t i = 0; i < magic->length; i++) {
+    uint8_t mask = magic->mask ? magic->mask[i] : 0xff;
+    if ((bytes[i] ^ magic->bytes[i]) & mask)
+      return false;
+  }
+  return true;
+}
+
+/* Length of the longest magic that matches, or 0. */
+static uint32_t
+class_matches (const TnManifestClass *class, const Image *image)
+{
+  uint32_t longest = 0;
+  for (const TnMagic *magic = class->magics; magic && magic->length; magic++) {
+    if (magic->length > longest && magic_matches (magic, image))
+      longest = magic->length;
+  }
+  return longest;
+}
+
+const char *
+tn_registry_probe (TnRegistry *registry, const void *head, size_t head_length, const void *tail, size_t tail_length,
+                   uint64_t size)
+{
+  Image image = { head, tail, head_length, tail_length, size };
+  const char *best = NULL;
+  uint32_t longest = 0;
+  g_autoptr (GMutexLocker) locker = g_mutex_locker_new (&registry->lock);
+  tn_scan_prefix (registry, "format-", false);
+  for (guint i = 0; i < registry->known->len; i++) {
+    const TnKnown *known = g_ptr_array_index (registry->known, i);
+    for (unsigned j = 0; j < known->manifest->n_classes; j++) {
+      const TnManifestClass *class = &known->manifest->classes[j];
+      uint32_t length = class->info.kind == TN_KIND_FORMAT ? class_matches (class, &image) : 0;
+      /* The longest match is the most specific; among equals the name decides, so that order doesn't. */
+      if (length < longest || length == 0 || (length == longest && strcmp (class->info.name, best) >= 0))
+        continue;
+      best = class->info.name;
+      longest = length;
+    }
+  }
+  return best;
+}
+
+/* ---- Listing ----------------------------------------------------------------------------------------------- */
+
+static int
+compare_infos (const void *a, const void *b)
+{
+  const TnClassInfo *x = a;
+  const TnClassInfo *y = b;
+  int by_name = strcmp (x->name, y->name);
+  return by_name ? by_name : (int) x->kind - (int) y->kind;
+}
+
+static GArray *
+collect_infos (const TnRegistry *registry, TnKind kind)
+{
+  GArray *infos = g_array_new (FALSE, FALSE, sizeof (TnClassInfo));
+  for (guint i = 0; i < registry->known->len; i++) {
+    const TnKnown *known = g_ptr_array_index (registry->known, i);
+    for (unsigned j = 0; is_allowed (registry, known) && j < known->manifest->n_classes; j++) {
+      TnClassInfo info = known->manifest->classes[j].info;
+      info.loaded = known->why != NULL;
+      if (!kind || info.kind == kind)
+        g_array_append_val (infos, info);
+    }
+  }
+  g_array_sort (infos, compare_infos);
+  return infos;
+}
+
+static GPtrArray *
+copy_problems (const TnRegistry *registry)
+{
+  GPtrArray *problems = g_ptr_array_new_with_free_func (problem_free);
+  for (guint i = 0; i < registry->problems->len; i++) {
+    const TnProblem *problem = g_ptr_array_index (registry->problems, i);
+    TnProblem *copy = g_new (TnProblem, 1);
+    copy->path = g_strdup (problem->path);
+    copy->why = g_error_copy (problem->why);
+    g_ptr_array_add (problems, copy);
+  }
+  return problems;
+}
+
+int
+tn_registry_foreach (TnRegistry *registry, TnKind kind, void (*visit) (const TnClassInfo *info, void *opaque),
+                     void (*damaged) (const char *path, const GError *why, void *opaque), void *opaque, GError **error)
+{
+  g_mutex_lock (&registry->lock);
+  int r = check_allowed (registry, error);
+  if (r == 0)
+    tn_scan_prefix (registry, "", true);
+  g_autoptr (GArray) infos = collect_infos (registry, kind);
+  g_autoptr (GPtrArray) problems = copy_problems (registry);
+  g_mutex_unlock (&registry->lock);
+  if (r < 0)
+    return r;
+  /* Without the lock: the callbacks may well look up classes. */
+  for (guint i = 0; i < infos->len; i++)
+    visit (&g_array_index (infos, TnClassInfo, i), opaque);
+  for (guint i = 0; damaged && i < problems->len; i++) {
+    const TnProblem *problem = g_ptr_array_index (problems, i);
+    damaged (problem->path, problem->why, opaque);
+  }
+  return 0;
+}
+
+void
+tn_registry_foreach_loaded (TnRegistry *registry,
+                            void (*visit) (const TnPlugin *plugin, const char *path, const char *why, void *opaque),
+                            void *opaque)
+{
+  g_autoptr (GPtrArray) loaded = g_ptr_array_new ();
+  g_mutex_lock (&registry->lock);
+  const GPtrArray *lists[] = { registry->known, registry->files };
+  for (size_t i = 0; i < G_N_ELEMENTS (lists); i++) {
+    for (guint j = 0; j < lists[i]->len; j++) {
+      TnKnown *known = g_ptr_array_index (lists[i], j);
+      if (known->why)
+        g_ptr_array_add (loaded, known);
+    }
+  }
+  g_mutex_unlock (&registry->lock);
+  for (guint i = 0; i < loaded->len; i++) {
+    const TnKnown *known = g_ptr_array_index (loaded, i);
+    visit (&known->descriptor->plugin, known->object ? known->object : "linked in", known->why, opaque);
+  }
+}
