@@ -118,6 +118,9 @@ TN_API int tn_loop_has_engine (TnLoop *loop, TnFdEngine engine, GError **error);
  *  to @see tn_workers_limit() threads, and idle threads end. */
 TN_API void tn_loop_work (TnLoop *loop, void (*work) (void *opaque), void (*done) (void *opaque), void *opaque);
 
+/** The most worker threads there will be.  Any thread. */
+TN_API unsigned tn_workers_limit (void);
+
 /** In a coroutine: runs @work on a worker thread while the coroutine waits. */
 TN_API void tn_co_work (void (*work) (void *opaque), void *opaque);
 
