@@ -59,19 +59,26 @@ typedef struct TnVirtqRequest {
   struct iovec *out;   /**< host addresses, already checked to be RAM */
   struct iovec *in;    /**< host addresses, already checked to be writable RAM */
   uint64_t out_length, in_length; /**< bytes in each */
-  uint8_t private_data[256];      /**< the device's, zeroed by pop: keeps a request's state without allocating */
+  uint8_t private_data[768];      /**< the device's, zeroed by pop: keeps a request's state without allocating */
 } TnVirtqRequest;
 
-/** The next request, or NULL.  Main loop.  Requests are recycled: a device holds as many as the queue has
- *  descriptors at most, and none is allocated once each has been used. */
+/** The next request, or NULL; finding none arms the guest's notification.  Main loop.  Requests are
+ *  recycled: a device holds as many as the queue has descriptors at most, and none is allocated once each has
+ *  been used.  The device may change `out` and `in` (to step over a header), and must complete every request
+ *  in finite time: a reset waits for those under way. */
 TN_API TnVirtqRequest *tn_virtq_pop (TnVirtq *queue);
 /** Completes a request of which the device wrote the first @written bytes of `in`.  Any order. */
 TN_API void tn_virtq_push (TnVirtq *queue, TnVirtqRequest *request, uint32_t written);
 /** Interrupts the guest if it asked to be for what was pushed since the last call (used_event). */
 TN_API void tn_virtq_notify (TnVirtq *queue);
-/** Whether requests wait; with event index this also arms the guest's notification when there is none. */
-TN_API bool tn_virtq_arm (TnVirtq *queue);
 TN_API uint16_t tn_virtq_size (TnVirtq *queue);
+/** Gives back a request that pop() returned last, unused: the next pop() returns it again. */
+TN_API void tn_virtq_unpop (TnVirtq *queue, TnVirtqRequest *request);
+
+/** Bytes copied from the front of a segment list, which then begins behind them (*n shrinks). */
+TN_API size_t tn_iov_take (struct iovec **iov, uint16_t *n, void *buffer, size_t length);
+/** Copies to the front of a segment list without changing it; returns the bytes that fitted. */
+TN_API size_t tn_iov_fill (const struct iovec *iov, unsigned n, const void *buffer, size_t length);
 
 /** The virtio side of a device on bus "virtio"; valid from start() on. */
 TN_API TnVirtio *tn_virtio_of (TnDevice *device);
