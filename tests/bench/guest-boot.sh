@@ -1,0 +1,2 @@
+# Inside the guest: nothing more than having got here.
+echo "BOOTED"
