@@ -1,0 +1,22 @@
+#!/bin/bash
+# SPDX-License-Identifier: LGPL-2.1-or-later
+# valgrind.sh PROGRAM…: runs g_test programs under memcheck; a finding or a definite leak fails.
+set -u
+here=$(cd "$(dirname "$0")" && pwd)
+passed=0 failed=0
+export G_SLICE=always-malloc G_DEBUG=gc-friendly TN_UNDER_VALGRIND=1
+for program in "$@"; do
+  log=$program.valgrind
+  if libtool=$(dirname "$program")/.libs/$(basename "$program"); [ ! -x "$libtool" ]; then libtool=$program; fi
+  if valgrind -q --error-exitcode=99 --leak-check=full --errors-for-leak-kinds=definite --suppressions="$here/valgrind.supp" \
+       --trace-children=no "$libtool" >"$log" 2>&1; then
+    echo "ok $program"
+    passed=$((passed + 1))
+  else
+    echo "FAIL $program: see $log"
+    grep -m3 '^==' "$log"
+    failed=$((failed + 1))
+  fi
+done
+echo "$passed passed, $failed failed"
+[ $failed = 0 ]
