@@ -152,9 +152,14 @@ epoll_found (TnLoop *loop)
 }
 
 static int
-epoll_poll_fd (TnLoop *loop)
+epoll_attach (TnLoop *loop)
 {
   return epoll_of (loop)->fd;
+}
+
+static void
+epoll_notify (TnLoop *loop, bool on)
+{
 }
 
 static void
@@ -177,6 +182,7 @@ const TnBackend tn_backend_epoll = {
   .reap = epoll_reap,
   .found = epoll_found,
   .watch = epoll_watch,
-  .poll_fd = epoll_poll_fd,
+  .attach = epoll_attach,
+  .notify = epoll_notify,
   .free = epoll_free,
 };

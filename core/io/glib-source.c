@@ -25,14 +25,22 @@ timeout_ms (TnLoop *loop)
   return (int) MIN ((timeout + 999999) / 1000000, G_MAXINT);
 }
 
-/* From here to check() the loop counts as sleeping: others wake it through its descriptor. */
+/* Whether the loop counts as sleeping: others then wake it through its descriptor. */
+static void
+set_sleeping (TnLoop *loop, bool sleeping)
+{
+  if (loop->backend)
+    loop->backend->notify (loop, sleeping);
+  atomic_store (&loop->sleeping, sleeping);
+}
+
 static gboolean
 source_prepare (GSource *source, int *timeout)
 {
   TnLoop *loop = ((LoopSource *) source)->loop;
 
   tn_loop_flush (loop);
-  atomic_store (&loop->sleeping, 1);
+  set_sleeping (loop, true);
   *timeout = timeout_ms (loop);
   return has_work (loop) || (loop->backend && loop->backend->found (loop));
 }
@@ -52,7 +60,7 @@ source_check (GSource *source)
   TnLoop *loop = ((LoopSource *) source)->loop;
   bool ready = woken (loop);
 
-  atomic_store (&loop->sleeping, 0);
+  set_sleeping (loop, false);
   if (loop->backend_tag && g_source_query_unix_fd (source, loop->backend_tag))
     ready = true;
   return ready || has_work (loop);
@@ -63,7 +71,7 @@ source_dispatch (GSource *source, GSourceFunc callback, gpointer data)
 {
   TnLoop *loop = ((LoopSource *) source)->loop;
 
-  atomic_store (&loop->sleeping, 0);
+  set_sleeping (loop, false);
   tn_loop_iterate (loop, false);
   return G_SOURCE_CONTINUE;
 }
@@ -73,7 +81,7 @@ static GSourceFuncs source_funcs = { .prepare = source_prepare, .check = source_
 void
 tn_loop_source_add_backend (TnLoop *loop)
 {
-  int fd = loop->backend->poll_fd (loop);
+  int fd = loop->backend->attach (loop);
 
   if (fd >= 0)
     loop->backend_tag = g_source_add_unix_fd (loop->source, fd, G_IO_IN);

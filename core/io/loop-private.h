@@ -95,7 +95,10 @@ typedef struct TnBackend {
   bool (*found) (TnLoop *loop);
   /* Brings the kernel in line with @watch, whose events have changed. */
   int (*watch) (TnLoop *loop, TnWatch *watch);
-  int (*poll_fd) (TnLoop *loop);
+  /* Prepares for a wait by GLib; the descriptor to poll besides the loop's own, or -1. */
+  int (*attach) (TnLoop *loop);
+  /* Whether what happens shall show on the loop's own descriptor. */
+  void (*notify) (TnLoop *loop, bool on);
   void (*free) (TnLoop *loop);
 } TnBackend;
 

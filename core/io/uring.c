@@ -368,13 +368,27 @@ uring_reap (TnLoop *loop)
 static bool
 uring_found (TnLoop *loop)
 {
-  return io_uring_cq_ready (&((TnUring *) loop->engine)->ring) > 0;
+  TnUring *uring = loop->engine;
+
+  return io_uring_cq_ready (&uring->ring) > 0 || (ring_flags (uring) & (IORING_SQ_TASKRUN | IORING_SQ_CQ_OVERFLOW));
 }
 
+/* Polling the ring itself would not tell of completions that wait for this thread to run them; the
+ * event descriptor does.  It is silent but for the time that GLib polls. */
 static int
-uring_poll_fd (TnLoop *loop)
+uring_attach (TnLoop *loop)
 {
-  return ((TnUring *) loop->engine)->ring.ring_fd;
+  TnUring *uring = loop->engine;
+
+  io_uring_register_eventfd (&uring->ring, tn_loop_event_fd (loop));
+  io_uring_cq_eventfd_toggle (&uring->ring, false);
+  return -1;
+}
+
+static void
+uring_notify (TnLoop *loop, bool on)
+{
+  io_uring_cq_eventfd_toggle (&((TnUring *) loop->engine)->ring, on);
 }
 
 static void
@@ -394,6 +408,7 @@ const TnBackend tn_backend_uring = {
   .reap = uring_reap,
   .found = uring_found,
   .watch = uring_watch,
-  .poll_fd = uring_poll_fd,
+  .attach = uring_attach,
+  .notify = uring_notify,
   .free = uring_free,
 };
