@@ -87,12 +87,8 @@ tn_number_parse_size (const char *text, uint64_t *value)
     return -EINVAL;
   if (whole > UINT64_MAX >> shift)
     return -ERANGE;
-  /* Rounded to the nearest byte, since 0.1 has no exact binary form. */
-  unsigned __int128 part = ((unsigned __int128) fraction << shift) + ((unsigned __int128) 1 << 63);
-  unsigned __int128 sum = ((unsigned __int128) whole << shift) + (part >> 64);
-  if (sum > UINT64_MAX)
-    return -ERANGE;
-  *value = (uint64_t) sum;
+  uint64_t part = (uint64_t) (((unsigned __int128) fraction << shift) >> 64);
+  *value = (whole << shift) + part; /* less than the next unit, so it can't overflow */
   return 0;
 }
 

@@ -67,8 +67,6 @@ leave (Flatten *flatten)
 static int
 add_scalar (Flatten *flatten, const char *value, GError **error)
 {
-  if (!flatten->path->len)
-    return tn_fail (error, TN_OPTION_ERROR, EINVAL, "JSON options must be an object: write {\"NAME\": VALUE}");
   if (tn_options_count (flatten->options) >= JSON_MAX_OPTIONS)
     return tn_fail (error, TN_OPTION_ERROR, E2BIG, "JSON object has more than %d members", JSON_MAX_OPTIONS);
   tn_options_set (flatten->options, flatten->path->str, value);
@@ -92,6 +90,8 @@ flatten_event (TnJsonType type, const char *name, const char *value, void *opaqu
     leave (flatten);
     return 0;
   }
+  if (!innermost (flatten) && type != TN_JSON_OBJECT_BEGIN)
+    return tn_fail (error, TN_OPTION_ERROR, EINVAL, "JSON options must be an object: write {\"NAME\": VALUE}");
   int r = push_name (flatten, name, error);
   if (r < 0)
     return r;
