@@ -7,6 +7,9 @@
 #include "tool.h"
 
 static const ToolCommand commands[] = {
+  { "list", "[--output=json]", "list the classes that the plugins offer", tool_list },
+  { "show", "NAME|FILE.so [--output=json]", "show a plugin, its classes and their options", tool_show },
+  { "check", "FILE.so...", "check ABI, symbols, descriptor and manifest", tool_check },
   { "manifest", "FILE.so", "print the manifest made from a plugin's descriptor", tool_manifest },
 };
 

@@ -35,4 +35,10 @@ int tool_fail_error (GError *error);
  * to the front.  The number of those, or -1 after having reported a wrong option. */
 int tool_arguments (int argc, char **argv, bool *json);
 
+/* Spelling of TnKind, TnSecurity, TnOptionType and TnOptionWhen; g_free() the last. */
+const char *tool_kind_name (unsigned kind);
+const char *tool_security_name (uint32_t security);
+const char *tool_option_type_name (unsigned type);
+char *tool_option_when (uint32_t when);
+
 #endif
