@@ -1,11 +1,12 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #include "plugin/registry.h"
 
+#include "plugin/allow.h"
 #include "plugin/kinds.h"
 #include "plugin/load.h"
+#include "plugin/lookup.h"
 #include "plugin/scan.h"
 #include "plugin/trust.h"
-#include "util/nearest.h"
 
 /* ---- Making one ------------------------------------------------------------------------------------ */
 
@@ -97,226 +98,14 @@ tn_registry_add_directory (TnRegistry *registry, const char *path, GError **erro
   return 0;
 }
 
-/* ---- Looking up ---------------------------------------------------------------------------------------- */
-
-static bool
-list_has (const char *const *list, const char *text)
-{
-  for (; *list; list++) {
-    if (strcmp (*list, text) == 0)
-      return true;
-  }
-  return false;
-}
-
-typedef bool TnMatch (const TnClassInfo *info, const char *text);
-
-static bool
-matches_name (const TnClassInfo *info, const char *text)
-{
-  return strcmp (info->name, text) == 0;
-}
-
-static bool
-matches_alias (const TnClassInfo *info, const char *text)
-{
-  return list_has (info->aliases, text);
-}
-
-static bool
-matches_scheme (const TnClassInfo *info, const char *text)
-{
-  return list_has (info->schemes, text);
-}
-
-/* A class and the plugin that has it. */
-typedef struct Found {
-  TnKnown *known;
-  const TnManifestClass *class;
-} Found;
-
-static bool
-find_known (const TnRegistry *registry, TnKind kind, TnMatch *match, const char *text, Found *found)
-{
-  for (guint i = 0; i < registry->known->len; i++) {
-    TnKnown *known = g_ptr_array_index (registry->known, i);
-    for (unsigned j = 0; j < known->manifest->n_classes; j++) {
-      const TnManifestClass *class = &known->manifest->classes[j];
-      if ((kind && class->info.kind != kind) || !match (&class->info, text))
-        continue;
-      *found = (Found) { known, class };
-      return true;
-    }
-  }
-  return false;
-}
-
-/* Reads as little as possible: the manifest that ought to have it; those of its kind; all, again. */
-static bool
-find_name (TnRegistry *registry, TnKind kind, const char *name, Found *found)
-{
-  if (find_known (registry, kind, matches_name, name, found))
-    return true;
-  if (tn_name_is_valid (name)) {
-    g_autofree char *plugin = g_strconcat (tn_kind_name (kind), "-", name, NULL);
-    tn_scan_plugin (registry, plugin);
-  }
-  for (int step = 0; step < 3; step++) {
-    g_autofree char *prefix = step == 1 ? g_strconcat (tn_kind_name (kind), "-", NULL) : g_strdup ("");
-    if (step > 0)
-      tn_scan_prefix (registry, prefix, step == 2);
-    if (find_known (registry, kind, matches_name, name, found)
-        || find_known (registry, kind, matches_alias, name, found))
-      return true;
-  }
-  return false;
-}
-
-/* "; PATH: reason (and 2 more)" about what could not be read while looking, or "". */
-static char *
-problems_hint (const TnRegistry *registry)
-{
-  if (!registry->problems->len)
-    return g_strdup ("");
-  const TnProblem *first = g_ptr_array_index (registry->problems, 0);
-  if (registry->problems->len == 1)
-    return g_strdup_printf ("; not looked at: %s", first->why->message);
-  return g_strdup_printf ("; not looked at: %s (and %u more, see 'tenon-plugin list')", first->why->message,
-                          registry->problems->len - 1);
-}
-
-static char *
-nearest_hint (const TnRegistry *registry, TnKind kind, const char *name)
-{
-  TnNearest nearest = { .wanted = name };
-  for (guint i = 0; i < registry->known->len; i++) {
-    const TnKnown *known = g_ptr_array_index (registry->known, i);
-    for (unsigned j = 0; j < known->manifest->n_classes; j++) {
-      const TnClassInfo *info = &known->manifest->classes[j].info;
-      if (info->kind != kind)
-        continue;
-      tn_nearest_consider (&nearest, info->name);
-      for (const char *const *alias = info->aliases; *alias; alias++)
-        tn_nearest_consider (&nearest, *alias);
-    }
-  }
-  return tn_nearest_hint (&nearest);
-}
-
-static void
-fail_not_found (const TnRegistry *registry, TnKind kind, const char *name, GError **error)
-{
-  const char *kind_name = tn_kind_name (kind);
-  Found other;
-  if (find_known (registry, 0, matches_name, name, &other)) {
-    tn_fail (error, TN_PLUGIN_ERROR, ENOENT, "'%s' is a %s, not a %s", name,
-             tn_kind_name (other.class->info.kind), kind_name);
-    return;
-  }
-  g_autofree char *nearest = nearest_hint (registry, kind, name);
-  g_autofree char *problems = problems_hint (registry);
-  if (tn_name_is_valid (name))
-    tn_fail (error, TN_PLUGIN_ERROR, ENOENT,
-             "no plugin provides %s '%s': install the package that does (tenon-%s-%s)%s%s", kind_name, name, kind_name,
-             name, nearest, problems);
-  else
-    tn_fail (error, TN_PLUGIN_ERROR, ENOENT, "no plugin provides %s '%s'%s%s", kind_name, name, nearest, problems);
-}
-
-/* ---- The allow-list --------------------------------------------------------------------------------- */
-
-static bool
-names_plugin (const TnKnown *known, const char *name)
-{
-  if (strcmp (known->manifest->name, name) == 0)
-    return true;
-  for (unsigned i = 0; i < known->manifest->n_classes; i++) {
-    const TnClassInfo *info = &known->manifest->classes[i].info;
-    if (matches_name (info, name) || matches_alias (info, name))
-      return true;
-  }
-  return false;
-}
-
-static bool
-is_allowed (const TnRegistry *registry, const TnKnown *known)
-{
-  for (char **name = registry->allowed; name && *name; name++) {
-    if (names_plugin (known, *name))
-      return true;
-  }
-  return !registry->allowed;
-}
-
-static int
-check_allowed_name (const TnRegistry *registry, const char *name, GError **error)
-{
-  TnNearest nearest = { .wanted = name };
-  for (guint i = 0; i < registry->known->len; i++) {
-    const TnKnown *known = g_ptr_array_index (registry->known, i);
-    if (names_plugin (known, name))
-      return 0;
-    tn_nearest_consider (&nearest, known->manifest->name);
-    for (unsigned j = 0; j < known->manifest->n_classes; j++)
-      tn_nearest_consider (&nearest, known->manifest->classes[j].info.name);
-  }
-  g_autofree char *hint = tn_nearest_hint (&nearest);
-  g_autofree char *problems = problems_hint (registry);
-  return tn_fail (error, TN_PLUGIN_ERROR, ENOENT,
-                  "the list of allowed plugins (--plugins or TENON_PLUGINS) names '%s', which is no plugin%s%s", name,
-                  hint, problems);
-}
-
-/* A misspelt name must not go unnoticed, so all of the list is checked before it is used. */
-static int
-check_allowed (TnRegistry *registry, GError **error)
-{
-  if (!registry->allowed || registry->allowed_checked)
-    return 0;
-  tn_scan_prefix (registry, "", true);
-  for (char **name = registry->allowed; *name; name++) {
-    int r = check_allowed_name (registry, *name, error);
-    if (r < 0)
-      return r;
-  }
-  registry->allowed_checked = true;
-  return 0;
-}
-
-void
-tn_registry_allow_later (TnRegistry *registry, const char *list)
-{
-  g_autoptr (GMutexLocker) locker = g_mutex_locker_new (&registry->lock);
-  g_strfreev (registry->allowed);
-  registry->allowed = g_strsplit (list, ",", -1);
-  registry->allowed_checked = false;
-}
-
-int
-tn_registry_allow (TnRegistry *registry, const char *list, GError **error)
-{
-  g_auto (GStrv) names = list ? g_strsplit (list, ",", -1) : NULL;
-  for (char **name = names; name && *name; name++) {
-    g_strstrip (*name);
-    if (!tn_name_is_valid (*name))
-      return tn_fail (error, TN_PLUGIN_ERROR, EINVAL,
-                      "'%s' in the list of allowed plugins is not a name: write names with commas between them", *name);
-  }
-  g_autoptr (GMutexLocker) locker = g_mutex_locker_new (&registry->lock);
-  g_strfreev (registry->allowed);
-  registry->allowed = g_steal_pointer (&names);
-  registry->allowed_checked = false;
-  return 0;
-}
-
 /* ---- Loading ------------------------------------------------------------------------------------------ */
 
 static int
-check_before_loading (const TnRegistry *registry, const Found *found, GError **error)
+check_before_loading (const TnRegistry *registry, const TnFound *found, GError **error)
 {
   const TnClassInfo *info = &found->class->info;
   const char *kind = tn_kind_name (info->kind);
-  if (!is_allowed (registry, found->known))
+  if (!tn_allow_permits (registry, found->known))
     return tn_fail (error, TN_PLUGIN_ERROR, EPERM,
                     "%s '%s' is not allowed: add '%s' to --plugins or TENON_PLUGINS", kind, info->name, info->plugin);
   if (!found->known->object)
@@ -345,7 +134,7 @@ class_of (const TnKnown *known, const TnClassInfo *info)
 }
 
 static const TnClass *
-use (const TnRegistry *registry, const Found *found, const char *why, GError **error)
+use (const TnRegistry *registry, const TnFound *found, const char *why, GError **error)
 {
   TnKnown *known = found->known;
   const TnClassInfo *info = &found->class->info;
@@ -371,24 +160,24 @@ use (const TnRegistry *registry, const Found *found, const char *why, GError **e
 static const TnClass *
 find_in_use (const TnRegistry *registry, TnKind kind, const char *name)
 {
-  Found found;
-  if (!find_known (registry, kind, matches_name, name, &found) || !found.known->why)
+  TnFound found;
+  if (!tn_lookup_known (registry, kind, tn_match_name, name, &found) || !found.known->why)
     return NULL;
-  return is_allowed (registry, found.known) ? class_of (found.known, &found.class->info) : NULL;
+  return tn_allow_permits (registry, found.known) ? class_of (found.known, &found.class->info) : NULL;
 }
 
 const TnClass *
 tn_registry_find (TnRegistry *registry, TnKind kind, const char *name, GError **error)
 {
   g_autoptr (GMutexLocker) locker = g_mutex_locker_new (&registry->lock);
-  if (check_allowed (registry, error) < 0)
+  if (tn_allow_check (registry, error) < 0)
     return NULL;
   const TnClass *class = find_in_use (registry, kind, name);
   if (class)
     return class;
-  Found found;
-  if (!find_name (registry, kind, name, &found)) {
-    fail_not_found (registry, kind, name, error);
+  TnFound found;
+  if (!tn_lookup_name (registry, kind, name, &found)) {
+    tn_lookup_fail (registry, kind, name, error);
     return NULL;
   }
   g_autofree char *why = g_strdup_printf ("%s '%s'", tn_kind_name (kind), name);
@@ -399,18 +188,18 @@ const TnClass *
 tn_registry_find_scheme (TnRegistry *registry, const char *scheme, GError **error)
 {
   g_autoptr (GMutexLocker) locker = g_mutex_locker_new (&registry->lock);
-  if (check_allowed (registry, error) < 0)
+  if (tn_allow_check (registry, error) < 0)
     return NULL;
-  Found found;
-  bool known = find_known (registry, TN_KIND_PROTOCOL, matches_scheme, scheme, &found);
+  TnFound found;
+  bool known = tn_lookup_known (registry, TN_KIND_PROTOCOL, tn_match_scheme, scheme, &found);
   for (int step = 0; !known && step < 2; step++) {
     tn_scan_prefix (registry, step == 0 ? "protocol-" : "", step > 0);
-    known = find_known (registry, TN_KIND_PROTOCOL, matches_scheme, scheme, &found);
+    known = tn_lookup_known (registry, TN_KIND_PROTOCOL, tn_match_scheme, scheme, &found);
   }
   if (!known) {
-    g_autofree char *problems = problems_hint (registry);
+    g_autofree char *problems = tn_lookup_problems (registry);
     tn_fail (error, TN_PLUGIN_ERROR, ENOENT,
-             "no plugin provides the URI scheme '%s': install the package that does, or write file:%s:… if it is a "
+             "no plugin provides the URI scheme '%s': install the package that does, or write file:%s:... if it is a "
              "file's name%s", scheme, scheme, problems);
     return NULL;
   }
@@ -460,80 +249,6 @@ tn_registry_load_file (TnRegistry *registry, const char *path, GError **error)
   return &descriptor->plugin;
 }
 
-/* ---- Probing --------------------------------------------------------------------------------------------- */
-
-typedef struct Image {
-  const uint8_t *head, *tail;
-  size_t head_length, tail_length;
-  uint64_t size;
-} Image;
-
-/* The @length bytes at @offset of the image (negative: from its end), or NULL when they aren't at hand. */
-static const uint8_t *
-image_bytes (const Image *image, int64_t offset, uint32_t length)
-{
-  uint64_t back = offset < 0 ? -(uint64_t) offset : 0;
-  if (back > image->size)
-    return NULL;
-  uint64_t at = offset < 0 ? image->size - back : (uint64_t) offset;
-  if (at > image->size || length > image->size - at)
-    return NULL;
-  if (at <= image->head_length && length <= image->head_length - at)
-    return image->head + at;
-  uint64_t tail_start = image->size - MIN (image->tail_length, image->size);
-  return at >= tail_start ? image->tail + (at - tail_start) : NULL;
-}
-
-static bool
-magic_matches (const TnMagic *magic, const Image *image)
-{
-  const uint8_t *bytes = image_bytes (image, magic->offset, magic->length);
-  if (!bytes)
-    return false;
-  for (uint32_t i = 0; i < magic->length; i++) {
-    uint8_t mask = magic->mask ? magic->mask[i] : 0xff;
-    if ((bytes[i] ^ magic->bytes[i]) & mask)
-      return false;
-  }
-  return true;
-}
-
-/* Length of the longest magic that matches, or 0. */
-static uint32_t
-class_matches (const TnManifestClass *class, const Image *image)
-{
-  uint32_t longest = 0;
-  for (const TnMagic *magic = class->magics; magic && magic->length; magic++) {
-    if (magic->length > longest && magic_matches (magic, image))
-      longest = magic->length;
-  }
-  return longest;
-}
-
-const char *
-tn_registry_probe (TnRegistry *registry, const void *head, size_t head_length, const void *tail, size_t tail_length,
-                   uint64_t size)
-{
-  Image image = { head, tail, head_length, tail_length, size };
-  const char *best = NULL;
-  uint32_t longest = 0;
-  g_autoptr (GMutexLocker) locker = g_mutex_locker_new (&registry->lock);
-  tn_scan_prefix (registry, "format-", false);
-  for (guint i = 0; i < registry->known->len; i++) {
-    const TnKnown *known = g_ptr_array_index (registry->known, i);
-    for (unsigned j = 0; j < known->manifest->n_classes; j++) {
-      const TnManifestClass *class = &known->manifest->classes[j];
-      uint32_t length = class->info.kind == TN_KIND_FORMAT ? class_matches (class, &image) : 0;
-      /* The longest match is the most specific; among equals the name decides, so that order doesn't. */
-      if (length < longest || length == 0 || (length == longest && strcmp (class->info.name, best) >= 0))
-        continue;
-      best = class->info.name;
-      longest = length;
-    }
-  }
-  return best;
-}
-
 /* ---- Listing ----------------------------------------------------------------------------------------------- */
 
 static int
@@ -551,7 +266,7 @@ collect_infos (const TnRegistry *registry, TnKind kind)
   GArray *infos = g_array_new (FALSE, FALSE, sizeof (TnClassInfo));
   for (guint i = 0; i < registry->known->len; i++) {
     const TnKnown *known = g_ptr_array_index (registry->known, i);
-    for (unsigned j = 0; is_allowed (registry, known) && j < known->manifest->n_classes; j++) {
+    for (unsigned j = 0; tn_allow_permits (registry, known) && j < known->manifest->n_classes; j++) {
       TnClassInfo info = known->manifest->classes[j].info;
       info.loaded = known->why != NULL;
       if (!kind || info.kind == kind)
@@ -581,7 +296,7 @@ tn_registry_foreach (TnRegistry *registry, TnKind kind, void (*visit) (const TnC
                      void (*damaged) (const char *path, const GError *why, void *opaque), void *opaque, GError **error)
 {
   g_mutex_lock (&registry->lock);
-  int r = check_allowed (registry, error);
+  int r = tn_allow_check (registry, error);
   if (r == 0)
     tn_scan_prefix (registry, "", true);
   g_autoptr (GArray) infos = collect_infos (registry, kind);
