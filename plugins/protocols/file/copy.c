@@ -1,0 +1,99 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* Copies inside the kernel: shared extents where the file system can, else copy_file_range(2). */
+#include "file.h"
+
+#include <linux/fs.h>
+#include <sys/ioctl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+typedef struct FileCopy {
+  FileState *from, *to;
+  uint64_t from_offset, to_offset, length;
+  int64_t result; /* bytes, or -errno */
+} FileCopy;
+
+static bool
+file_same_file (FileCopy *copy)
+{
+  struct stat a, b;
+
+  return fstat (copy->from->fd, &a) == 0 && fstat (copy->to->fd, &b) == 0 && a.st_dev == b.st_dev
+         && a.st_ino == b.st_ino;
+}
+
+/* Shares extents, all or nothing.  Needs file system blocks, except at the end of the source. */
+static int64_t
+file_clone (FileCopy *copy)
+{
+  struct stat st;
+  struct file_clone_range range = { .src_fd = copy->from->fd,
+                                    .src_offset = copy->from_offset,
+                                    .src_length = copy->length,
+                                    .dest_offset = copy->to_offset };
+
+  if (file_lacks (copy->to, FILE_LACKS_CLONE) || fstat (copy->from->fd, &st) < 0 || st.st_blksize <= 0)
+    return -ENOTSUP;
+  if (copy->from_offset % (uint64_t)st.st_blksize != 0 || copy->to_offset % (uint64_t)st.st_blksize != 0
+      || copy->length % (uint64_t)st.st_blksize != 0)
+    return -ENOTSUP;
+  if (ioctl (copy->to->fd, FICLONERANGE, &range) == 0)
+    return (int64_t)copy->length;
+  if (errno == EOPNOTSUPP || errno == ENOTTY || errno == EXDEV)
+    file_set_lacks (copy->to, FILE_LACKS_CLONE);
+  return -ENOTSUP;
+}
+
+static int64_t
+file_kernel_copy (FileCopy *copy)
+{
+  uint64_t copied = 0;
+
+  while (copied < copy->length) {
+    off_t from = (off_t)(copy->from_offset + copied), to = (off_t)(copy->to_offset + copied);
+    ssize_t n = copy_file_range (copy->from->fd, &from, copy->to->fd, &to, copy->length - copied, 0);
+
+    if (n < 0 && errno == EINTR)
+      continue;
+    if (n < 0 && copied == 0)
+      return errno == EXDEV || errno == ENOSYS || errno == EINVAL || errno == EOPNOTSUPP ? -ENOTSUP : -errno;
+    if (n <= 0)
+      break;
+    copied += (uint64_t)n;
+  }
+  /* Nothing to copy: the source ends before the range does.  The caller's zeroes are another way. */
+  return copied == 0 ? -ENOTSUP : (int64_t)copied;
+}
+
+static void
+file_copy_work (void *opaque)
+{
+  FileCopy *copy = opaque;
+
+  copy->result = file_clone (copy);
+  if (copy->result == -ENOTSUP)
+    copy->result = file_kernel_copy (copy);
+}
+
+int64_t
+file_copy_range (TnNode *from, uint64_t from_offset, TnNode *to, uint64_t to_offset, uint64_t length,
+                 GError **error)
+{
+  FileCopy copy = { tn_node_state (from), tn_node_state (to), from_offset, to_offset, length, 0 };
+
+  if (copy.from->block_device || copy.to->block_device)
+    return tn_fail (error, TN_BLOCK_ERROR, ENOTSUP, "The kernel copies between regular files only");
+  if (length == 0)
+    return 0;
+  if (from_offset < to_offset + length && to_offset < from_offset + length && file_same_file (&copy))
+    return tn_fail (error, TN_BLOCK_ERROR, ENOTSUP, "The kernel copies no overlapping ranges of '%s'",
+                    copy.to->filename);
+  file_blocking (file_copy_work, &copy);
+  if (copy.result > 0)
+    file_grown_to (copy.to, to_offset + (uint64_t)copy.result);
+  if (copy.result < 0)
+    tn_fail_errno (error, TN_BLOCK_ERROR, (int)-copy.result,
+                   "Could not copy from '%s' to '%s' inside the kernel", copy.from->filename,
+                   copy.to->filename);
+  return copy.result;
+}

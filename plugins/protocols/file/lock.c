@@ -1,0 +1,180 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * Image locks.  QEMU's convention, so that its programs and ours keep off each other's images: a process that
+ * does what permission bit i stands for holds a read lock on byte 100 + i, one that denies it to others holds
+ * a read lock on byte 200 + i.  Whether anybody else holds a byte is asked by testing for a write lock.  The
+ * locks belong to the open file description (OFD), so they survive fork() and do not go when another
+ * descriptor of the file is closed.
+ */
+#include "file.h"
+
+#include <fcntl.h>
+#include <unistd.h>
+
+#define FILE_LOCK_PERMISSIONS 100
+#define FILE_LOCK_UNSHARED 200
+#define FILE_LOCK_BITS 4
+#define FILE_LOCK_ALL ((1u << FILE_LOCK_BITS) - 1)
+
+static const char *const file_permission_names[FILE_LOCK_BITS] = { "consistent read", "write",
+                                                                   "write unchanged", "resize" };
+
+/* Applies fcntl @command to each run of set bits in @mask: fewer calls than one per byte. */
+static int
+file_lock_runs (int fd, int command, short type, uint64_t base, uint32_t mask, struct flock *found)
+{
+  for (uint32_t bit = 0; bit < FILE_LOCK_BITS;) {
+    uint32_t end = bit;
+    struct flock lock = { .l_type = type, .l_whence = SEEK_SET };
+
+    while (end < FILE_LOCK_BITS && (mask & (1u << end)) != 0)
+      end++;
+    if (end == bit) {
+      bit++;
+      continue;
+    }
+    lock.l_start = (off_t)(base + bit);
+    lock.l_len = (off_t)(end - bit);
+    bit = end;
+    if (fcntl (fd, command, &lock) < 0)
+      return -errno;
+    if (command != F_OFD_GETLK || lock.l_type == F_UNLCK)
+      continue;
+    *found = lock;
+    return 1;
+  }
+  return 0;
+}
+
+static int
+file_take (int fd, uint32_t permissions, uint32_t unshared)
+{
+  int r = file_lock_runs (fd, F_OFD_SETLK, F_RDLCK, FILE_LOCK_PERMISSIONS, permissions, NULL);
+
+  return r < 0 ? r : file_lock_runs (fd, F_OFD_SETLK, F_RDLCK, FILE_LOCK_UNSHARED, unshared, NULL);
+}
+
+static int
+file_give_back (int fd, uint32_t permissions, uint32_t unshared)
+{
+  int r = file_lock_runs (fd, F_OFD_SETLK, F_UNLCK, FILE_LOCK_PERMISSIONS, permissions, NULL);
+  int r2 = file_lock_runs (fd, F_OFD_SETLK, F_UNLCK, FILE_LOCK_UNSHARED, unshared, NULL);
+
+  return r < 0 ? r : r2;
+}
+
+int
+file_lock_copy (int fd, uint32_t permissions, uint32_t unshared)
+{
+  return file_take (fd, permissions, unshared);
+}
+
+/* The first byte of the run @found that is among the bytes of @mask: the run is another's and may be wider.
+ */
+static uint32_t
+file_conflicting_bit (const struct flock *found, uint64_t base, uint32_t mask)
+{
+  for (uint32_t bit = 0; bit < FILE_LOCK_BITS; bit++) {
+    off_t byte = (off_t)(base + bit);
+
+    if ((mask & (1u << bit)) != 0 && byte >= found->l_start
+        && (found->l_len == 0 || byte < found->l_start + found->l_len))
+      return bit;
+  }
+  return 0;
+}
+
+static int
+file_conflict (int fd, const char *filename, uint32_t bit, bool ours_unshared, GError **error)
+{
+  uint64_t byte = (ours_unshared ? FILE_LOCK_PERMISSIONS : FILE_LOCK_UNSHARED) + bit;
+  g_autofree char *holder = file_find_holder (fd, byte);
+
+  return tn_fail (
+      error, TN_BLOCK_ERROR, EAGAIN,
+      "Failed to get %s\"%s\" lock on '%s': it is in use by %s; end that use first, or read it as it is "
+      "with -U (force-share=on)",
+      ours_unshared ? "shared " : "", file_permission_names[bit], filename,
+      holder != NULL ? holder : "another process");
+}
+
+/* Whether somebody else denies what we do, or does what we deny. */
+static int
+file_check_others (int fd, const char *filename, uint32_t permissions, uint32_t unshared, GError **error)
+{
+  struct flock found;
+  int r = file_lock_runs (fd, F_OFD_GETLK, F_WRLCK, FILE_LOCK_UNSHARED, permissions, &found);
+
+  if (r == 1)
+    return file_conflict (fd, filename, file_conflicting_bit (&found, FILE_LOCK_UNSHARED, permissions), false,
+                          error);
+  if (r == 0)
+    r = file_lock_runs (fd, F_OFD_GETLK, F_WRLCK, FILE_LOCK_PERMISSIONS, unshared, &found);
+  if (r == 1)
+    return file_conflict (fd, filename, file_conflicting_bit (&found, FILE_LOCK_PERMISSIONS, unshared), true,
+                          error);
+  if (r < 0)
+    return tn_fail_errno (error, TN_BLOCK_ERROR, -r, "Could not look for other users of '%s'", filename);
+  return 0;
+}
+
+int
+file_lock (int fd, const char *filename, uint32_t old_permissions, uint32_t old_unshared,
+           uint32_t permissions, uint32_t unshared, GError **error)
+{
+  uint32_t new_permissions = permissions & ~old_permissions, new_unshared = unshared & ~old_unshared;
+  int r = 0;
+
+  if (new_permissions != 0 || new_unshared != 0) {
+    r = file_take (fd, new_permissions, new_unshared);
+    if (r < 0)
+      tn_fail_errno (error, TN_BLOCK_ERROR, -r, "Could not lock '%s' (locking=off does without)", filename);
+    else
+      r = file_check_others (fd, filename, permissions, unshared, error);
+  }
+  if (r < 0) {
+    file_give_back (fd, new_permissions, new_unshared);
+    return r;
+  }
+  r = file_give_back (fd, old_permissions & ~permissions, old_unshared & ~unshared);
+  if (r < 0)
+    return tn_fail_errno (error, TN_BLOCK_ERROR, -r, "Could not unlock '%s'", filename);
+  return 0;
+}
+
+/* File systems that know no locks answer so, whatever is asked. */
+static bool
+file_can_lock (int fd)
+{
+  struct flock lock = {
+    .l_type = F_WRLCK, .l_whence = SEEK_SET, .l_start = FILE_LOCK_PERMISSIONS, .l_len = 1
+  };
+
+  return fcntl (fd, F_OFD_GETLK, &lock) == 0;
+}
+
+int
+file_set_permissions (TnNode *node, uint32_t permissions, uint32_t shared, GError **error)
+{
+  FileState *s = tn_node_state (node);
+  uint32_t unshared = ~shared & FILE_LOCK_ALL;
+  int r;
+
+  permissions &= FILE_LOCK_ALL;
+  if (!s->locks)
+    return 0;
+  if (s->permissions == 0 && s->unshared == 0 && !file_can_lock (s->fd)) {
+    if (s->lock_required)
+      return tn_fail (error, TN_BLOCK_ERROR, ENOTSUP,
+                      "locking=on was given for '%s', but its file system has no locks: use locking=auto",
+                      s->filename);
+    s->locks = false;
+    return 0;
+  }
+  r = file_lock (s->fd, s->filename, s->permissions, s->unshared, permissions, unshared, error);
+  if (r < 0)
+    return r;
+  s->permissions = permissions;
+  s->unshared = unshared;
+  return 0;
+}
