@@ -95,10 +95,10 @@ static void
 settle_limits (TnNode *node)
 {
   TnLimits *limits = &node->limits;
-  if (node->file && !limits->memory_alignment)
-    limits->memory_alignment = node->file->limits.memory_alignment;
-  if (node->is_filter && !limits->request_alignment)
+  if (node->is_filter && !node->own_limits && node->file)
     *limits = node->file->limits;
+  if (node->is_format && !node->own_limits && node->file)
+    limits->memory_alignment = node->file->limits.memory_alignment;
   set_default (&limits->request_alignment, 1);
   set_default (&limits->memory_alignment, 1);
   if (!limits->discard_alignment)

@@ -100,6 +100,37 @@ bool tn_track_try (TnTrack *track, TnNode *node, uint64_t offset, uint64_t lengt
 void tn_track_enter (TnTrack *track, TnNode *node, uint64_t start, uint64_t end, bool exclusive);
 void tn_track_leave (TnTrack *track);
 
+/* ---- What is under way (underway.c) ------------------------------------------------------------------ */
+
+/* A count that coroutines can wait for to become 0.  Zero-filled is none. */
+typedef struct TnUnderway {
+  uint32_t count; /* atomic; the highest bit: somebody waits */
+  TnSpin spin;
+  GSList *waiters; /* TnCoroutine * */
+} TnUnderway;
+
+#define TN_UNDERWAY_AWAITED 0x80000000u
+
+void tn_underway_wake (TnUnderway *underway);
+/* In a coroutine. */
+void tn_underway_wait (TnUnderway *underway);
+
+static inline void
+tn_underway_enter (TnUnderway *underway)
+{
+  __atomic_add_fetch (&underway->count, 1, __ATOMIC_SEQ_CST);
+}
+
+static inline void
+tn_underway_leave (TnUnderway *underway)
+{
+  /* One access tells both: afterwards the object may be gone, unless somebody waits. */
+  if (__atomic_sub_fetch (&underway->count, 1, __ATOMIC_SEQ_CST) == TN_UNDERWAY_AWAITED)
+    tn_underway_wake (underway);
+}
+
+void tn_wake_all (GSList *coroutines);
+
 /* ---- Nodes ------------------------------------------------------------------------------------------ */
 
 typedef struct TnChild {
@@ -121,8 +152,6 @@ typedef struct TnOpening {
   GPtrArray *identities; /* char *, of the leaves opened so far along this chain */
 } TnOpening;
 
-#define TN_IN_FLIGHT_AWAITED 0x80000000u
-
 struct TnNode {
   /* Set while opening, or while no request is under way. */
   const TnClass *class;
@@ -133,6 +162,7 @@ struct TnNode {
   bool locks_map;  /* map() must be called under map_mutex */
   bool tracked;    /* requests are entered in `inflight` */
   bool bends;      /* requests may have to be bent to the limits */
+  bool own_limits; /* the driver has set them */
   bool grows;      /* writes may go beyond the end */
   bool probed_raw; /* taken for raw because nothing was recognised: must not become something else */
   uint8_t detect_zeroes; /* 1: on, 2: unmap */
@@ -144,7 +174,7 @@ struct TnNode {
   TnLimits limits;
 
   /* Under way. */
-  uint32_t in_flight; /* atomic: requests, and a bit for somebody who waits for none */
+  TnUnderway underway;
   uint32_t gate;      /* atomic: new requests wait */
   uint64_t written;   /* atomic: writes that have completed here */
   uint64_t flushed;   /* atomic: value of `written` that the last flush covered */
@@ -152,8 +182,8 @@ struct TnNode {
   TnCoMutex map_mutex;
   TnCoMutex flush_mutex;
   TnInflight inflight;
-  TnSpin wait_spin;
-  GSList *drainers, *gated; /* TnCoroutine *, under wait_spin */
+  TnSpin gate_spin;
+  GSList *gated; /* TnCoroutine *, under gate_spin */
   TnUnpacked *unpacked;
   void *meta_domain; /* meta.c: what the caches over this node share */
   TnNodeCounters counters;
@@ -203,7 +233,7 @@ typedef struct TnRequestState {
   uint64_t offset;
   GError **error; /* may be NULL; wanted by synchronous callers only */
   uint32_t n_tracks;
-  bool entered; /* counted in node->in_flight */
+  bool entered; /* counted in node->underway */
   TnTrack tracks[TN_MAX_FAST_TRACKS];
 } TnRequestState;
 
@@ -233,6 +263,7 @@ void tn_node_quiesce (TnNode *node);
 void tn_node_resume (TnNode *node);
 /* Counts something under way, or refuses because of a gate. */
 bool tn_node_enter (TnNode *node);
+/* Ends what tn_node_enter() began. */
 void tn_node_leave (TnNode *node);
 /* In a coroutine: enters, waiting at the gate. */
 void tn_node_enter_wait (TnNode *node);

@@ -125,6 +125,7 @@ void
 tn_node_set_limits (TnNode *node, const TnLimits *limits)
 {
   node->limits = *limits;
+  node->own_limits = true;
 }
 
 void

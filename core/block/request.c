@@ -11,36 +11,16 @@
 
 /* ---- Counting what is under way ------------------------------------------------------------------ */
 
-static void
-wake_all (GSList *coroutines)
-{
-  for (GSList *each = coroutines; each; each = each->next)
-    tn_co_wake (each->data);
-  g_slist_free (coroutines);
-}
-
-static void
-wake_drainers (TnNode *node)
-{
-  tn_spin_lock (&node->wait_spin);
-  GSList *drainers = g_steal_pointer (&node->drainers);
-  __atomic_and_fetch (&node->in_flight, ~TN_IN_FLIGHT_AWAITED, __ATOMIC_SEQ_CST);
-  tn_spin_unlock (&node->wait_spin);
-  wake_all (drainers);
-}
-
 void
 tn_node_leave (TnNode *node)
 {
-  /* One access tells both: afterwards the node may be gone, unless somebody waits. */
-  if (__atomic_sub_fetch (&node->in_flight, 1, __ATOMIC_SEQ_CST) == TN_IN_FLIGHT_AWAITED)
-    wake_drainers (node);
+  tn_underway_leave (&node->underway);
 }
 
 bool
 tn_node_enter (TnNode *node)
 {
-  __atomic_add_fetch (&node->in_flight, 1, __ATOMIC_SEQ_CST);
+  tn_underway_enter (&node->underway);
   if (G_LIKELY (!__atomic_load_n (&node->gate, __ATOMIC_SEQ_CST)))
     return true;
   tn_node_leave (node);
@@ -51,36 +31,14 @@ void
 tn_node_enter_wait (TnNode *node)
 {
   while (!tn_node_enter (node)) {
-    tn_spin_lock (&node->wait_spin);
+    tn_spin_lock (&node->gate_spin);
     bool closed = __atomic_load_n (&node->gate, __ATOMIC_SEQ_CST);
     if (closed)
       node->gated = g_slist_append (node->gated, tn_co_self ());
-    tn_spin_unlock (&node->wait_spin);
+    tn_spin_unlock (&node->gate_spin);
     if (closed)
       tn_co_yield ();
   }
-}
-
-/* Whether the running coroutine must yield: it is woken when the count falls to 0. */
-static bool
-await_idle (TnNode *node)
-{
-  tn_spin_lock (&node->wait_spin);
-  uint32_t before = __atomic_fetch_or (&node->in_flight, TN_IN_FLIGHT_AWAITED, __ATOMIC_SEQ_CST);
-  bool busy = before & ~TN_IN_FLIGHT_AWAITED;
-  if (busy)
-    node->drainers = g_slist_prepend (node->drainers, tn_co_self ());
-  else if (!node->drainers)
-    __atomic_and_fetch (&node->in_flight, ~TN_IN_FLIGHT_AWAITED, __ATOMIC_SEQ_CST);
-  tn_spin_unlock (&node->wait_spin);
-  return busy;
-}
-
-static void
-wait_idle (TnNode *node)
-{
-  while (await_idle (node))
-    tn_co_yield ();
 }
 
 void
@@ -89,18 +47,18 @@ tn_node_quiesce (TnNode *node)
   for (GSList *parent = node->parents; parent; parent = parent->next)
     tn_node_quiesce (parent->data);
   __atomic_add_fetch (&node->gate, 1, __ATOMIC_SEQ_CST);
-  wait_idle (node);
+  tn_underway_wait (&node->underway);
 }
 
 void
 tn_node_resume (TnNode *node)
 {
   GSList *gated = NULL;
-  tn_spin_lock (&node->wait_spin);
+  tn_spin_lock (&node->gate_spin);
   if (!__atomic_sub_fetch (&node->gate, 1, __ATOMIC_SEQ_CST))
     gated = g_steal_pointer (&node->gated);
-  tn_spin_unlock (&node->wait_spin);
-  wake_all (gated);
+  tn_spin_unlock (&node->gate_spin);
+  tn_wake_all (gated);
   for (GSList *parent = node->parents; parent; parent = parent->next)
     tn_node_resume (parent->data);
 }
@@ -109,7 +67,7 @@ static void
 drain_main (void *opaque)
 {
   TnNode *node = opaque;
-  wait_idle (node);
+  tn_underway_wait (&node->underway);
   for (guint i = 0; i < node->children->len; i++)
     drain_main (g_array_index (node->children, TnChild, i).node);
 }

@@ -63,7 +63,7 @@ TN_API void tn_drive_submit (TnDrive *drive, TnRequest *request);
 /** The guest's view of the write cache: off means that every write is stable when it completes. */
 TN_API bool tn_drive_write_cache (TnDrive *drive);
 TN_API void tn_drive_set_write_cache (TnDrive *drive, bool enabled);
-/** Moves to another mode while requests go on.  May wait. */
+/** Moves to another mode while requests go on.  May wait.  Sets the guest's view of the write cache, too. */
 TN_API int tn_drive_set_cache_mode (TnDrive *drive, TnCacheMode mode, GError **error);
 
 /** Called (in the thread that resized) after the size has changed; NULL to stop. */
@@ -73,6 +73,15 @@ TN_API int tn_drive_resize (TnDrive *drive, uint64_t size, GError **error);
 /** Waits until none of its requests is under way.  May wait. */
 TN_API void tn_drive_drain (TnDrive *drive);
 TN_API int tn_drive_flush (TnDrive *drive, GError **error);
+
+/** What happens to requests that fail; new drives report, except that `-drive` has its own default for writes
+ *  (stop on ENOSPC). */
+TN_API void tn_drive_set_error_policy (TnDrive *drive, TnErrorPolicy on_read, TnErrorPolicy on_write);
+/** Calls @stopped, in the thread that submitted, when a policy says stop: the request is kept until tn_drive_retry().
+ *  Without such a function (the default) errors are reported. */
+TN_API void tn_drive_on_stop (TnDrive *drive, void (*stopped) (bool is_read, int errnum, void *opaque), void *opaque);
+/** Submits what was kept again, each request in its own thread.  Any thread with a loop. */
+TN_API void tn_drive_retry (TnDrive *drive);
 
 typedef struct TnDriveStats {
   uint32_t size; /**< set by the caller to sizeof (TnDriveStats) */
