@@ -2,7 +2,7 @@
 /* Drives as the command line describes them. */
 #include "block/drive-private.h"
 
-#include <stdlib.h>
+#include <fcntl.h>
 #include <unistd.h>
 
 static const char *const write_policies[] = { "report", "ignore", "stop", "enospc", NULL };
