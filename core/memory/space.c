@@ -365,20 +365,6 @@ tn_space_unwatch (TnSpace *space, uint64_t address)
 }
 
 void
-tn_space_clear_ram (TnSpace *space)
-{
-  pthread_mutex_lock (&space->lock);
-  for (guint i = 0; i < space->regions->len; i++) {
-    TnRegion *region = g_ptr_array_index (space->regions, i);
-    if (region->entry.kind != TN_ENTRY_RAM)
-      continue;
-    madvise (region->entry.host, region->host_length, MADV_DONTNEED);
-    tn_dirty_set (region->entry.dirty, region->dirty_length);
-  }
-  pthread_mutex_unlock (&space->lock);
-}
-
-void
 tn_space_foreach (TnSpace *space,
                   void (*visit) (const char *name, const char *kind, uint64_t base, uint64_t size, void *opaque),
                   void *opaque)

@@ -17,7 +17,4 @@ int tn_space_load (TnSpace *space, uint64_t address, const void *data, uint64_t 
 /** Host memory at @address for a loader (RAM or ROM), and how much follows; NULL when there is none. */
 uint8_t *tn_space_load_pointer (TnSpace *space, uint64_t address, uint64_t *length);
 
-/** Zeroes all RAM by giving its pages back to the system: contents after power-on. */
-void tn_space_clear_ram (TnSpace *space);
-
 #endif

@@ -28,4 +28,7 @@ TN_API void tn_chardev_write (TnChardev *chardev, const void *data, size_t lengt
 /** The device can take bytes again after can_receive() had said 0.  Any thread. */
 TN_API void tn_chardev_accept (TnChardev *chardev);
 
+/** Path of the other end (a pseudo-terminal's), or NULL. */
+TN_API const char *tn_chardev_path (TnChardev *chardev);
+
 #endif

@@ -63,7 +63,8 @@ typedef struct TnCpuOps {
   int (*set_register) (TnCpu *cpu, unsigned id, uint64_t value);
   /** The memory map changed: forget cached translations of the address space.  Any thread. */
   void (*memory_changed) (TnCpu *cpu);
-  /** Fills this hart's node under /cpus of the device tree (properties only; may be NULL). */
+  /** Fills this hart's node under /cpus of the device tree (properties only; may be NULL).  The core writes
+   *  device_type, reg, status and, when the board names one, the hart's interrupt controller. */
   int (*fdt) (TnCpu *cpu, TnFdt *fdt, GError **error);
   /** Executed instructions, for statistics; may be NULL.  Any thread, approximate. */
   uint64_t (*instructions) (TnCpu *cpu);

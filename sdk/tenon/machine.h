@@ -32,6 +32,15 @@ TN_API int tn_machine_add_device (TnMachine *machine, const char *device_class, 
 /** What to boot: keys "bios", "kernel", "initrd", "append", "dtb". */
 TN_API int tn_machine_set_boot (TnMachine *machine, const TnOptions *boot, GError **error);
 
+/** Whether a reset by the guest starts it again (the default) or ends tn_machine_run() with status 0. */
+TN_API void tn_machine_set_reboot (TnMachine *machine, bool reboot);
+/** The device class that the board makes for `-drive if=INTERFACE`, or NULL. */
+TN_API const char *tn_machine_interface_class (TnMachine *machine, const char *interface);
+/** A character device that was added, or NULL. */
+TN_API TnChardev *tn_machine_chardev (TnMachine *machine, const char *id);
+/** Puts a monitor (a command line for people) behind Ctrl-A c of "mux:stdio". */
+TN_API void tn_machine_enable_monitor (TnMachine *machine);
+
 /** Builds everything: memory, CPUs, devices, wiring, device tree, boot images. */
 TN_API int tn_machine_realize (TnMachine *machine, GError **error);
 
@@ -39,8 +48,11 @@ TN_API int tn_machine_realize (TnMachine *machine, GError **error);
 TN_API int tn_machine_run (TnMachine *machine, int *status, GError **error);
 /** Ends tn_machine_run() as if the guest had powered off with @status.  Any thread. */
 TN_API void tn_machine_quit (TnMachine *machine, int status);
+/** Pausing stops the harts and machine time and drains the devices.  Like resume, for the machine's thread. */
 TN_API void tn_machine_pause (TnMachine *machine);
 TN_API void tn_machine_resume (TnMachine *machine);
+TN_API bool tn_machine_is_running (TnMachine *machine);
+/** Power-on reset, soon.  Any thread. */
 TN_API void tn_machine_reset (TnMachine *machine);
 
 TN_API TnSpace *tn_machine_space (TnMachine *machine);

@@ -251,16 +251,9 @@ rv64_fdt (TnCpu *cpu, TnFdt *fdt, GError **error)
   static const char *const mmu_types[] = { "riscv,sv39", "riscv,sv48", "riscv,sv57" };
   const RvHart *hart = tn_cpu_state (cpu);
 
-  tn_fdt_string (fdt, "device_type", "cpu");
   tn_fdt_string (fdt, "compatible", "riscv");
-  tn_fdt_string (fdt, "status", "okay");
   rv64_fdt_isa (hart, fdt);
   tn_fdt_string (fdt, "mmu-type", mmu_types[hart->vm_limit - 8]);
-  tn_fdt_begin (fdt, "interrupt-controller");
-  tn_fdt_u32 (fdt, "#interrupt-cells", 1);
-  tn_fdt_empty (fdt, "interrupt-controller");
-  tn_fdt_string (fdt, "compatible", "riscv,cpu-intc");
-  tn_fdt_end (fdt);
   return 0;
 }
 
