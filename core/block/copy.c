@@ -1,0 +1,566 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* Copying nodes: a cursor hands out pieces, workers (coroutines) read and write them. */
+#include <tenon/copy.h>
+#include <tenon/loop.h>
+
+#include <sys/mman.h>
+
+#define COPY_CHUNK (256u << 10)      /* bytes read at a time: what stays in the processor's caches */
+#define COPY_BUFFERS (32u << 20)     /* bytes of buffers at most */
+#define COPY_PARALLEL 8              /* pieces under way unless the caller says */
+#define COPY_PARALLEL_MAX 64
+#define COPY_ZEROES (256u << 20)     /* bytes of zeroes written at a time */
+#define COPY_SECTOR 512              /* what salvaging tries to read at a time */
+#define COPY_UNIT_MAX (16u << 20)    /* largest run that zeroes are looked for in */
+
+typedef enum CopyKind {
+  COPY_SKIP, /* nothing to do: the base has it */
+  COPY_ZERO,
+  COPY_DATA
+} CopyKind;
+
+/* Offsets are the target's. */
+typedef struct CopyPiece {
+  uint64_t offset, length;
+  uint64_t ticket; /* whose turn it is to write */
+  CopyKind kind;
+} CopyPiece;
+
+typedef struct CopyJob CopyJob;
+
+typedef struct CopyWorker {
+  CopyJob *job;
+  unsigned char *buffer;
+  CopyPiece piece;
+  TnCoroutine *waiting; /* for its turn */
+  TnRequest request;
+  struct iovec iov;
+  TnCoroutine *self;
+  int result;
+} CopyWorker;
+
+struct CopyJob {
+  TnCopy copy;
+  uint64_t total;      /* bytes to copy */
+  uint64_t unit;       /* pieces and zero runs begin and end at multiples of it */
+  uint64_t chunk;
+  CopyWorker *workers;
+  unsigned n_workers, running;
+  unsigned char *arena;
+  size_t arena_size;
+  TnCoroutine *owner;
+  bool owner_waits;
+
+  /* The cursor; held while the status of the sources is asked for, which may wait. */
+  TnCoMutex cursor;
+  uint64_t position;   /* next byte not handed out */
+  uint64_t status_end; /* up to where status_kind is known, from the last place asked for */
+  CopyKind status_kind;
+  uint64_t next_ticket;
+
+  uint64_t turn;
+  uint64_t done;
+  int64_t next_start_ns; /* rate limit */
+  bool no_range;         /* the kernel could not copy once */
+  int result;
+  GError *error;
+};
+
+/* ---- Failing ------------------------------------------------------------------------------------------- */
+
+static void
+copy_wake_all (CopyJob *job)
+{
+  for (unsigned i = 0; i < job->n_workers; i++) {
+    TnCoroutine *waiting = job->workers[i].waiting;
+    job->workers[i].waiting = NULL;
+    if (waiting)
+      tn_co_wake (waiting);
+  }
+}
+
+/* The first failure is the one reported. */
+static void
+copy_fail (CopyJob *job, int result, GError *error)
+{
+  if (job->result < 0) {
+    g_clear_error (&error);
+    return;
+  }
+  job->result = result;
+  job->error = error;
+  copy_wake_all (job);
+}
+
+static void
+copy_advance (CopyJob *job, uint64_t bytes)
+{
+  job->done += bytes;
+  int ret = job->copy.progress ? job->copy.progress (job->done, job->copy.opaque) : 0;
+  if (ret >= 0)
+    return;
+  GError *error = NULL;
+  tn_fail (&error, TN_BLOCK_ERROR, -ret, "the copy was stopped");
+  copy_fail (job, ret, error);
+}
+
+/* ---- Reading the sources --------------------------------------------------------------------------------- */
+
+/* Which source holds byte @offset of the target, and where.  There is always one below job->total. */
+static TnNode *
+copy_locate (const CopyJob *job, uint64_t offset, uint64_t *source_offset, uint64_t *left)
+{
+  uint64_t at = offset + job->copy.offset;
+  size_t i = 0;
+  while (i + 1 < job->copy.n_sources && at >= tn_node_size (job->copy.sources[i]))
+    at -= tn_node_size (job->copy.sources[i++]);
+  *source_offset = at;
+  *left = tn_node_size (job->copy.sources[i]) - at;
+  return job->copy.sources[i];
+}
+
+static int
+copy_salvage (CopyJob *job, TnNode *source, uint64_t offset, unsigned char *buffer, uint64_t length, uint64_t target_offset)
+{
+  for (uint64_t at = 0; at < length; at += COPY_SECTOR) {
+    g_autoptr (GError) why = NULL;
+    uint64_t n = MIN (length - at, COPY_SECTOR);
+    if (tn_node_read (source, offset + at, buffer + at, n, &why) >= 0)
+      continue;
+    memset (buffer + at, 0, n);
+    if (job->copy.unreadable)
+      job->copy.unreadable (target_offset + job->copy.offset + at, n, why, job->copy.opaque);
+  }
+  return 0;
+}
+
+static int
+copy_read (CopyJob *job, uint64_t offset, unsigned char *buffer, uint64_t length, GError **error)
+{
+  while (length > 0) {
+    uint64_t source_offset, left;
+    TnNode *source = copy_locate (job, offset, &source_offset, &left);
+    uint64_t n = MIN (length, left);
+    bool salvage = job->copy.flags & TN_COPY_SALVAGE;
+    int ret = tn_node_read (source, source_offset, buffer, n, salvage ? NULL : error);
+    if (ret < 0 && salvage)
+      ret = copy_salvage (job, source, source_offset, buffer, n, offset);
+    if (ret < 0)
+      return ret;
+    offset += n;
+    buffer += n;
+    length -= n;
+  }
+  return 0;
+}
+
+/* ---- The cursor ------------------------------------------------------------------------------------------- */
+
+static int
+copy_look (CopyJob *job, uint64_t at, GError **error)
+{
+  uint64_t source_offset, left;
+  TnNode *source = copy_locate (job, at, &source_offset, &left);
+  left = MIN (left, job->total - at);
+  TnStatus status = { 0 };
+  g_autoptr (GError) why = NULL;
+  int ret = tn_node_status (source, job->copy.base, source_offset, left, &status, &why);
+  if (ret < 0 && (job->copy.flags & TN_COPY_SALVAGE)) {
+    /* Where nobody knows, reading will tell. */
+    status = (TnStatus){ .length = MIN (left, job->unit), .data = true, .allocated = true };
+  } else if (ret < 0) {
+    g_propagate_error (error, g_steal_pointer (&why));
+    return ret;
+  }
+  if (status.length == 0)
+    return tn_fail (error, TN_BLOCK_ERROR, EIO, "%s: no block status at offset %" G_GUINT64_FORMAT,
+                    tn_node_filename (source), source_offset);
+  job->status_end = at + MIN (status.length, left);
+  if (job->copy.base && !status.allocated)
+    job->status_kind = COPY_SKIP;
+  else
+    job->status_kind = status.zero && job->copy.sparse ? COPY_ZERO : COPY_DATA;
+  return 0;
+}
+
+/* What stands at @at (a multiple of the unit) and how many whole units on.  A unit of which only a part is zero or not
+ * to be copied is data: the target would have to put it together otherwise. */
+static int
+copy_classify (CopyJob *job, uint64_t at, CopyKind *kind, uint64_t *end, GError **error)
+{
+  if (job->status_end <= at) {
+    int ret = copy_look (job, at, error);
+    if (ret < 0)
+      return ret;
+  }
+  *kind = job->status_kind;
+  *end = job->status_end;
+  if (*end == job->total)
+    return 0;
+  uint64_t down = *end - *end % job->unit;
+  if (*kind != COPY_DATA && down > at) {
+    *end = down;
+    return 0;
+  }
+  *kind = COPY_DATA;
+  if (*end % job->unit)
+    *end = MIN (job->total, down + job->unit);
+  return 0;
+}
+
+/* Data may lie in many small extents: one piece takes up to a chunk of them. */
+static int
+copy_gather (CopyJob *job, uint64_t *end, GError **error)
+{
+  uint64_t limit = MIN (job->total, job->position + job->chunk);
+  while (*end < limit) {
+    CopyKind kind;
+    uint64_t next;
+    int ret = copy_classify (job, *end, &kind, &next, error);
+    if (ret < 0)
+      return ret;
+    if (kind != COPY_DATA)
+      return 0;
+    *end = next;
+  }
+  *end = limit;
+  return 0;
+}
+
+/* Takes the next piece: 1, 0 at the end, or -errno. */
+static int
+copy_next_locked (CopyJob *job, CopyPiece *piece, GError **error)
+{
+  while (job->position < job->total && job->result >= 0) {
+    CopyKind kind;
+    uint64_t end;
+    int ret = copy_classify (job, job->position, &kind, &end, error);
+    if (ret >= 0 && kind == COPY_DATA)
+      ret = copy_gather (job, &end, error);
+    if (ret < 0)
+      return ret;
+    if (kind == COPY_ZERO)
+      end = MIN (end, job->position + COPY_ZEROES / job->unit * job->unit);
+    uint64_t offset = job->position;
+    job->position = end;
+    if (kind == COPY_SKIP || (kind == COPY_ZERO && (job->copy.flags & TN_COPY_TARGET_ZERO))) {
+      copy_advance (job, end - offset);
+      continue;
+    }
+    *piece = (CopyPiece){ .offset = offset, .length = end - offset, .kind = kind, .ticket = job->next_ticket++ };
+    return 1;
+  }
+  return 0;
+}
+
+static bool
+copy_next (CopyWorker *worker)
+{
+  CopyJob *job = worker->job;
+  GError *error = NULL;
+  tn_co_mutex_lock (&job->cursor);
+  int ret = copy_next_locked (job, &worker->piece, &error);
+  tn_co_mutex_unlock (&job->cursor);
+  if (ret < 0)
+    copy_fail (job, ret, error);
+  return ret > 0 && job->result >= 0;
+}
+
+/* ---- Writing the target -------------------------------------------------------------------------------------- */
+
+static void
+copy_pass_turn (CopyJob *job)
+{
+  job->turn++;
+  for (unsigned i = 0; i < job->n_workers; i++) {
+    CopyWorker *worker = &job->workers[i];
+    if (!worker->waiting || worker->piece.ticket != job->turn)
+      continue;
+    TnCoroutine *waiting = worker->waiting;
+    worker->waiting = NULL;
+    tn_co_wake (waiting);
+    return;
+  }
+}
+
+static bool
+copy_await_turn (CopyWorker *worker)
+{
+  CopyJob *job = worker->job;
+  if (job->copy.flags & TN_COPY_OUT_OF_ORDER)
+    return job->result >= 0;
+  if (job->turn != worker->piece.ticket && job->result >= 0) {
+    worker->waiting = tn_co_self ();
+    tn_co_yield ();
+  }
+  return job->result >= 0;
+}
+
+static void
+copy_written (TnRequest *request, int result)
+{
+  CopyWorker *worker = request->opaque;
+  worker->result = result;
+  tn_co_wake (worker->self);
+}
+
+/* Writes a run of the worker's piece.  With the @last run the turn goes to the next worker as soon as the write is on
+ * its way: the target sees the writes in order and still has several at a time. */
+static void
+copy_write (CopyWorker *worker, TnRequestOp op, uint64_t offset, uint64_t length, uint32_t flags, bool last)
+{
+  CopyJob *job = worker->job;
+  worker->iov = (struct iovec){ worker->buffer + (offset - worker->piece.offset), length };
+  TnRequest *request = &worker->request;
+  request->op = op;
+  request->flags = flags | job->copy.write_flags;
+  request->n_iov = op == TN_REQUEST_WRITE ? 1 : 0;
+  request->iov = op == TN_REQUEST_WRITE ? &worker->iov : NULL;
+  request->offset = offset;
+  request->length = length;
+  request->done = copy_written;
+  request->opaque = worker;
+  worker->self = tn_co_self ();
+  tn_node_submit (job->copy.target, request);
+  if (last)
+    copy_pass_turn (job);
+  tn_co_yield ();
+  if (worker->result >= 0)
+    return;
+  GError *error = NULL;
+  tn_fail_errno (&error, TN_BLOCK_ERROR, -worker->result, "%s: cannot write %" G_GUINT64_FORMAT " bytes at offset %" G_GUINT64_FORMAT,
+                 tn_node_filename (job->copy.target), length, offset);
+  copy_fail (job, worker->result, error);
+}
+
+/* Whether zeroes need no writing because the target has them there. */
+static bool
+copy_is_zero_already (CopyJob *job, uint64_t offset, uint64_t length)
+{
+  if (job->copy.flags & TN_COPY_TARGET_ZERO)
+    return true;
+  TnStatus status;
+  return tn_node_status (job->copy.target, NULL, offset, length, &status, NULL) >= 0 && status.zero
+         && status.length >= length;
+}
+
+static void
+copy_write_zeroes (CopyWorker *worker, uint64_t offset, uint64_t length, bool last)
+{
+  if (!copy_is_zero_already (worker->job, offset, length))
+    copy_write (worker, TN_REQUEST_WRITE_ZEROES, offset, length, TN_REQUEST_MAY_UNMAP, last);
+  else if (last)
+    copy_pass_turn (worker->job);
+}
+
+/* How far the bytes from @at on are all zero, or all not, in whole units. */
+static uint64_t
+copy_run_end (const CopyJob *job, const CopyPiece *piece, const unsigned char *buffer, uint64_t at, bool *zero)
+{
+  uint64_t end = piece->offset + piece->length;
+  for (uint64_t block = at; block < end; block += job->unit) {
+    bool block_zero = tn_is_zero (buffer + (block - piece->offset), MIN (job->unit, end - block));
+    if (block == at)
+      *zero = block_zero;
+    else if (block_zero != *zero)
+      return block;
+  }
+  return end;
+}
+
+static void
+copy_write_data (CopyWorker *worker)
+{
+  CopyJob *job = worker->job;
+  const CopyPiece *piece = &worker->piece;
+  uint64_t end = piece->offset + piece->length;
+  uint32_t flags = job->copy.flags & TN_COPY_PACKED ? TN_REQUEST_PACKED : 0;
+  for (uint64_t at = piece->offset, next; at < end && job->result >= 0; at = next) {
+    bool zero = false;
+    next = job->copy.sparse ? copy_run_end (job, piece, worker->buffer, at, &zero) : end;
+    if (zero)
+      copy_write_zeroes (worker, at, next - at, next == end);
+    else
+      copy_write (worker, TN_REQUEST_WRITE, at, next - at, flags, next == end);
+  }
+}
+
+/* Lets the kernel copy the piece: whether it did. */
+static bool
+copy_by_range (CopyJob *job, const CopyPiece *piece)
+{
+  if (!(job->copy.flags & TN_COPY_RANGE) || job->no_range)
+    return false;
+  uint64_t source_offset, left;
+  TnNode *source = copy_locate (job, piece->offset, &source_offset, &left);
+  if (left < piece->length)
+    return false;
+  for (uint64_t copied = 0; copied < piece->length;) {
+    int64_t n = tn_node_copy_range (source, source_offset + copied, job->copy.target, piece->offset + copied,
+                                    piece->length - copied, NULL);
+    if (n <= 0) {
+      job->no_range = true;
+      return false;
+    }
+    copied += n;
+  }
+  return true;
+}
+
+/* ---- Workers --------------------------------------------------------------------------------------------------- */
+
+static void
+copy_pace (CopyJob *job, uint64_t length)
+{
+  if (!job->copy.rate)
+    return;
+  int64_t now = tn_clock_ns ();
+  int64_t start = MAX (now, job->next_start_ns);
+  job->next_start_ns = start + (int64_t) ((double) length * 1e9 / job->copy.rate);
+  if (start > now)
+    tn_co_sleep (start - now);
+}
+
+static void
+copy_piece (CopyWorker *worker)
+{
+  CopyJob *job = worker->job;
+  const CopyPiece *piece = &worker->piece;
+  GError *error = NULL;
+  copy_pace (job, piece->length);
+  if (piece->kind == COPY_DATA && copy_by_range (job, piece)) {
+    if (copy_await_turn (worker))
+      copy_pass_turn (job);
+    return;
+  }
+  int ret = piece->kind == COPY_DATA ? copy_read (job, piece->offset, worker->buffer, piece->length, &error) : 0;
+  if (ret < 0)
+    copy_fail (job, ret, error);
+  if (!copy_await_turn (worker))
+    return;
+  if (piece->kind == COPY_DATA)
+    copy_write_data (worker);
+  else
+    copy_write_zeroes (worker, piece->offset, piece->length, true);
+}
+
+static void
+copy_worker (void *opaque)
+{
+  CopyWorker *worker = opaque;
+  CopyJob *job = worker->job;
+  while (job->result >= 0 && copy_next (worker)) {
+    copy_piece (worker);
+    if (job->result >= 0)
+      copy_advance (job, worker->piece.length);
+  }
+  if (--job->running == 0 && job->owner_waits)
+    tn_co_wake (job->owner);
+}
+
+static void
+copy_main (void *opaque)
+{
+  CopyJob *job = opaque;
+  job->owner = tn_co_self ();
+  job->running = job->n_workers;
+  for (unsigned i = 0; i < job->n_workers; i++)
+    tn_co_start (copy_worker, &job->workers[i]);
+  if (job->running == 0)
+    return;
+  job->owner_waits = true;
+  tn_co_yield ();
+}
+
+/* ---- Setting up -------------------------------------------------------------------------------------------------- */
+
+static int
+copy_check (const TnCopy *copy, uint64_t total, GError **error)
+{
+  if (copy->n_sources == 0 || !copy->target)
+    return tn_fail (error, TN_BLOCK_ERROR, EINVAL, "a copy needs a source and a target");
+  if (copy->base && copy->n_sources != 1)
+    return tn_fail (error, TN_BLOCK_ERROR, EINVAL, "only a single source can be copied above its base");
+  if (total > tn_node_size (copy->target))
+    return tn_fail (error, TN_BLOCK_ERROR, ENOSPC,
+                    "%s: %" G_GUINT64_FORMAT " bytes do not fit in %" G_GUINT64_FORMAT "; enlarge it first",
+                    tn_node_filename (copy->target), total, tn_node_size (copy->target));
+  return 0;
+}
+
+static int
+copy_total (const TnCopy *copy, uint64_t *total, GError **error)
+{
+  uint64_t sum = 0;
+  for (size_t i = 0; i < copy->n_sources; i++)
+    if (__builtin_add_overflow (sum, tn_node_size (copy->sources[i]), &sum) || sum > INT64_MAX)
+      return tn_fail (error, TN_BLOCK_ERROR, EFBIG, "the sources together are larger than any disk");
+  *total = MIN (copy->length, sum - MIN (sum, copy->offset));
+  return 0;
+}
+
+/* Zero runs of the wanted length, in whole clusters of the target: a cluster is allocated as a whole anyway. */
+static int
+copy_choose_unit (CopyJob *job, GError **error)
+{
+  TnInfo info = { .size = sizeof info };
+  TnLimits limits;
+  int ret = tn_node_info (job->copy.target, &info, error);
+  if (ret < 0)
+    return ret;
+  tn_node_limits (job->copy.target, &limits);
+  uint64_t cluster = MAX (MAX (info.cluster_size, limits.request_alignment), COPY_SECTOR);
+  uint64_t wanted = job->copy.sparse ? job->copy.sparse : 4096;
+  job->unit = (wanted + cluster - 1) / cluster * cluster;
+  if (job->copy.flags & TN_COPY_PACKED)
+    job->unit = cluster;
+  if (job->unit > MAX (COPY_UNIT_MAX, cluster) || cluster > COPY_BUFFERS)
+    return tn_fail (error, TN_BLOCK_ERROR, EINVAL, "zero runs of %" G_GUINT64_FORMAT " bytes are too long to look for",
+                    job->unit);
+  /* A packed write is one cluster, and each is packed on a processor of its own. */
+  bool packed = job->copy.flags & TN_COPY_PACKED;
+  job->chunk = packed ? job->unit : MAX (job->unit, COPY_CHUNK / job->unit * job->unit);
+  return 0;
+}
+
+static int
+copy_allocate (CopyJob *job, GError **error)
+{
+  uint64_t pieces = job->total / job->chunk + 1;
+  uint64_t wanted = job->copy.parallel ? MIN (job->copy.parallel, COPY_PARALLEL_MAX) : COPY_PARALLEL;
+  job->n_workers = MAX (1, MIN (MIN (wanted, pieces), COPY_BUFFERS / job->chunk));
+  uint64_t used = MIN (job->chunk, MAX (job->total, 1));
+  job->arena_size = (job->n_workers == 1 ? used : job->chunk) * job->n_workers;
+  /* Filled in one go: a fault per page costs more than the copying of the page. */
+  job->arena = mmap (NULL, job->arena_size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_POPULATE, -1, 0);
+  if (job->arena == MAP_FAILED)
+    return tn_fail_errno (error, TN_BLOCK_ERROR, ENOMEM, "no memory for %zu bytes of buffers", job->arena_size);
+  job->workers = g_new0 (CopyWorker, job->n_workers);
+  for (unsigned i = 0; i < job->n_workers; i++) {
+    job->workers[i].job = job;
+    job->workers[i].buffer = job->arena + i * job->chunk;
+  }
+  return 0;
+}
+
+int
+tn_copy_run (const TnCopy *copy, GError **error)
+{
+  CopyJob job = { 0 };
+  memcpy (&job.copy, copy, MIN (copy->size, sizeof job.copy));
+  int ret = copy_total (&job.copy, &job.total, error);
+  if (ret >= 0)
+    ret = copy_check (&job.copy, job.total, error);
+  if (ret >= 0)
+    ret = copy_choose_unit (&job, error);
+  if (ret >= 0)
+    ret = copy_allocate (&job, error);
+  if (ret < 0)
+    return ret;
+  tn_co_run (copy_main, &job);
+  g_free (job.workers);
+  munmap (job.arena, job.arena_size);
+  if (job.result < 0)
+    g_propagate_error (error, job.error);
+  return job.result;
+}

@@ -1,0 +1,339 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* tenon-img convert */
+#include "img.h"
+#include "progress.h"
+
+#include <signal.h>
+
+#include <tenon/copy.h>
+#include <tenon/format.h>
+#include <tenon/plugin.h>
+
+#define MAX_PARALLEL 16
+#define MAX_SPARSE (16u << 20)
+
+typedef struct Convert {
+  CliArgs *args;
+  TnNode **sources;
+  unsigned n_sources;
+  ImgTarget target;
+  TnOptions *options; /* of the target, for creating it */
+  CliProgress progress;
+  TnCopy copy;
+  uint64_t size;      /* of the sources together */
+} Convert;
+
+/* ---- What was asked for --------------------------------------------------------------------------------- */
+
+static int
+parse_numbers (Convert *convert, GError **error)
+{
+  TnCopy *copy = &convert->copy;
+  uint64_t parallel = 0;
+  copy->sparse = 4096;
+  int ret = cli_size (convert->args, "sparse", &copy->sparse, error);
+  if (ret >= 0)
+    ret = cli_size (convert->args, "rate-limit", &copy->rate, error);
+  if (ret >= 0)
+    ret = cli_uint (convert->args, "parallel", 1, MAX_PARALLEL, &parallel, error);
+  if (ret < 0)
+    return ret;
+  if (copy->sparse % 512 || copy->sparse > MAX_SPARSE)
+    return tn_fail (error, TN_OPTION_ERROR, EINVAL, "--sparse must be a multiple of 512 up to %u, or 0 to allocate everything",
+                    MAX_SPARSE);
+  copy->parallel = parallel;
+  return 0;
+}
+
+/* Options that exclude or need each other. */
+static int
+check_combination (const Convert *convert, GError **error)
+{
+  const CliArgs *args = convert->args;
+  bool no_create = cli_flag (args, "no-create");
+  if (cli_flag (args, "bitmaps") || cli_flag (args, "skip-broken-bitmaps"))
+    return tn_fail (error, TN_OPTION_ERROR, ENOTSUP, "--bitmaps: dirty bitmaps cannot be copied yet; use qemu-img convert");
+  if (cli_flag (args, "copy-range") && cli_flag (args, "sparse"))
+    return tn_fail (error, TN_OPTION_ERROR, EINVAL, "-C (--copy-range) finds no zeroes in data and cannot be combined with -S");
+  if (cli_flag (args, "copy-range") && cli_flag (args, "compress"))
+    return tn_fail (error, TN_OPTION_ERROR, EINVAL, "-C (--copy-range) copies data as it is and cannot be combined with -c");
+  if (cli_flag (args, "target-image-opts") && !no_create)
+    return tn_fail (error, TN_OPTION_ERROR, EINVAL, "--target-image-opts is for an existing target; add -n");
+  if (cli_flag (args, "target-image-opts") && cli_flag (args, "output-format"))
+    return tn_fail (error, TN_OPTION_ERROR, EINVAL, "--target-image-opts and -O exclude each other; write driver=FORMAT");
+  if (cli_flag (args, "target-is-zero") && !no_create)
+    return tn_fail (error, TN_OPTION_ERROR, EINVAL, "--target-is-zero is for an existing target; add -n");
+  if (no_create && cli_flag (args, "options"))
+    return tn_fail (error, TN_OPTION_ERROR, EINVAL, "-o is for making the target and cannot be combined with -n");
+  return 0;
+}
+
+static int
+check_backing (Convert *convert, GError **error)
+{
+  const CliArgs *args = convert->args;
+  const char *backing = cli_text (args, "backing"), *format = cli_text (args, "backing-format");
+  if (backing && tn_options_has (convert->options, "backing_file"))
+    return tn_fail (error, TN_OPTION_ERROR, EINVAL, "give the backing file once: with -B or with -o backing_file=");
+  if (backing)
+    tn_options_set (convert->options, "backing_file", backing);
+  if (format)
+    tn_options_set (convert->options, "backing_fmt", format);
+  backing = tn_options_get (convert->options, "backing_file");
+  if (format && !backing)
+    return tn_fail (error, TN_OPTION_ERROR, EINVAL, "-F is the format of a backing file; give one with -B");
+  if (!backing)
+    return 0;
+  if (convert->n_sources > 1)
+    return tn_fail (error, TN_OPTION_ERROR, EINVAL, "several images one behind the other cannot have a backing file");
+  if (cli_flag (args, "target-is-zero"))
+    return tn_fail (error, TN_OPTION_ERROR, EINVAL, "a target with a backing file does not read as zeroes; leave out --target-is-zero");
+  if (!cli_flag (args, "no-create") && !tn_options_has (convert->options, "backing_fmt"))
+    return tn_fail (error, TN_OPTION_ERROR, EINVAL, "the format of backing file '%s' must be said: -F FMT", backing);
+  return 0;
+}
+
+static int
+check_target_format (const Convert *convert, GError **error)
+{
+  const ImgTarget *target = &convert->target;
+  if (target->image_opts)
+    return 0;
+  const TnClass *class;
+  int ret = cli_find_format (target->format, &class, error);
+  if (ret >= 0 && !cli_flag (convert->args, "no-create"))
+    ret = img_check_create_options (target->name, target->format, convert->options, error);
+  if (ret >= 0)
+    ret = img_check_backing (target->format, convert->options, error);
+  if (ret < 0)
+    return ret;
+  const TnFormatOps *ops = class->ops;
+  if (cli_flag (convert->args, "compress") && !(ops->flags & TN_FORMAT_PACKS))
+    return tn_fail (error, TN_OPTION_ERROR, ENOTSUP, "format '%s' cannot hold compressed data; leave out -c or choose another -O",
+                    class->name);
+  return 0;
+}
+
+static uint32_t
+copy_flags (const CliArgs *args)
+{
+  static const struct {
+    const char *option;
+    uint32_t flag;
+  } flags[] = {
+    { "compress", TN_COPY_PACKED },      { "out-of-order", TN_COPY_OUT_OF_ORDER }, { "copy-range", TN_COPY_RANGE },
+    { "salvage", TN_COPY_SALVAGE },      { "target-is-zero", TN_COPY_TARGET_ZERO },
+  };
+  uint32_t set = 0;
+  for (unsigned i = 0; i < G_N_ELEMENTS (flags); i++)
+    if (cli_flag (args, flags[i].option))
+      set |= flags[i].flag;
+  return set;
+}
+
+static int
+parse (Convert *convert, GError **error)
+{
+  CliArgs *args = convert->args;
+  convert->copy.flags = copy_flags (args);
+  convert->target.format = cli_text (args, "output-format");
+  if (!convert->target.format)
+    convert->target.format = "raw";
+  convert->target.image_opts = cli_flag (args, "target-image-opts");
+  convert->target.name = args->words[args->n_words - 1];
+  convert->n_sources = args->n_words - 1;
+  int ret = parse_numbers (convert, error);
+  if (ret >= 0)
+    ret = check_combination (convert, error);
+  if (ret >= 0)
+    ret = check_backing (convert, error);
+  if (ret >= 0)
+    ret = check_target_format (convert, error);
+  if (ret >= 0)
+    ret = cli_check_objects (args, error);
+  if (ret >= 0)
+    ret = cli_cache (args, "cache", TN_CACHE_WRITEBACK, &convert->target.cache, error);
+  convert->copy.write_flags = convert->target.cache.write_flags;
+  return ret;
+}
+
+/* ---- Sources and target ------------------------------------------------------------------------------------ */
+
+static int
+open_sources (Convert *convert, GError **error)
+{
+  CliArgs *args = convert->args;
+  CliCache cache;
+  g_autoptr (TnOptions) options = tn_options_new ();
+  const char *snapshot = cli_text (args, "snapshot"), *format = cli_text (args, "format");
+  bool image_opts = cli_flag (args, "image-opts");
+  int ret = cli_cache (args, "source-cache", TN_CACHE_WRITEBACK, &cache, error);
+  if (ret >= 0 && snapshot && convert->n_sources > 1)
+    return tn_fail (error, TN_OPTION_ERROR, EINVAL, "-l is for a single image");
+  if (ret >= 0 && snapshot)
+    ret = img_snapshot_option (snapshot, options, error);
+  for (unsigned i = 0; i < convert->n_sources && ret >= 0; i++) {
+    ret = cli_open_as (args, args->words[i], image_opts, format, options, cache.open_flags, &convert->sources[i], error);
+    if (ret >= 0 && __builtin_add_overflow (convert->size, tn_node_size (convert->sources[i]), &convert->size))
+      return tn_fail (error, TN_OPTION_ERROR, EFBIG, "the images together are larger than any disk can be");
+    if (ret >= 0 && !convert->target.image_opts)
+      ret = img_check_not_source (convert->target.name, convert->sources[i], error);
+  }
+  return ret;
+}
+
+static int
+prepare_target (Convert *convert, GError **error)
+{
+  ImgTarget *target = &convert->target;
+  if (!cli_flag (convert->args, "no-create"))
+    return img_target_create (target, convert->options, (convert->size + 511) & ~(uint64_t) 511, error);
+  int ret = img_target_open (target, error);
+  if (ret >= 0 && tn_node_size (target->node) < convert->size)
+    return tn_fail (error, TN_OPTION_ERROR, ENOSPC,
+                    "'%s' is smaller (%" G_GUINT64_FORMAT " bytes) than what is to be copied (%" G_GUINT64_FORMAT
+                    "); enlarge it with tenon-img resize",
+                    target->name, tn_node_size (target->node), convert->size);
+  if (ret >= 0 && (convert->copy.flags & TN_COPY_TARGET_ZERO) && tn_node_child (target->node, "backing"))
+    return tn_fail (error, TN_OPTION_ERROR, EINVAL, "'%s' has a backing file and does not read as zeroes; leave out --target-is-zero",
+                    target->name);
+  return ret;
+}
+
+/* ---- Copying -------------------------------------------------------------------------------------------------- */
+
+static int
+show_progress (uint64_t done, void *opaque)
+{
+  Convert *convert = opaque;
+  cli_progress_set (&convert->progress, done);
+  return 0;
+}
+
+static void
+show_unreadable (uint64_t offset, uint64_t length, const GError *why, void *opaque)
+{
+  Convert *convert = opaque;
+  if (!cli_quiet (convert->args))
+    cli_warning (convert->args, "offset %" G_GUINT64_FORMAT " cannot be read and becomes zeroes: %s", offset,
+                 why ? why->message : "unknown error");
+}
+
+static int
+copy (Convert *convert, GError **error)
+{
+  TnCopy *job = &convert->copy;
+  TnNode *target = convert->target.node;
+  bool overlay = tn_node_child (target, "backing") != NULL;
+  job->size = sizeof *job;
+  job->sources = convert->sources;
+  job->n_sources = convert->n_sources;
+  job->length = convert->size;
+  job->target = target;
+  job->progress = show_progress;
+  job->unreadable = show_unreadable;
+  job->opaque = convert;
+  /* What the new backing file is to provide, as the old one did, is not copied. */
+  if (overlay && tn_options_has (convert->options, "backing_file"))
+    job->base = tn_node_child (convert->sources[0], "backing");
+  if (!overlay && img_target_is_zero (&convert->target))
+    job->flags |= TN_COPY_TARGET_ZERO;
+  return tn_copy_run (job, error);
+}
+
+static int
+convert (Convert *convert, GError **error)
+{
+  int ret = open_sources (convert, error);
+  if (ret >= 0) {
+    cli_progress_begin (&convert->progress, convert->args, convert->size, 1.0);
+    ret = prepare_target (convert, error);
+  }
+  return ret < 0 ? ret : copy (convert, error);
+}
+
+static int
+list_options (CliArgs *args, const ImgTarget *target)
+{
+  GError *error = NULL;
+  const TnClass *classes[2];
+  unsigned n;
+  if (img_create_classes (target->name, target->format, classes, &n, &error) < 0)
+    return cli_fail (args, EXIT_FAILURE, &error);
+  return cli_print_options (args, classes, n, TN_OPTION_CREATE);
+}
+
+static int
+run (Convert *job)
+{
+  GError *error = NULL;
+  job->sources = g_new0 (TnNode *, job->n_sources);
+  int status = EXIT_SUCCESS;
+  if (convert (job, &error) < 0) {
+    cli_progress_end (&job->progress, false);
+    status = cli_fail (job->args, EXIT_FAILURE, &error);
+  }
+  status = img_target_finish (&job->target, status);
+  cli_progress_end (&job->progress, status == EXIT_SUCCESS);
+  for (unsigned i = 0; i < job->n_sources; i++)
+    tn_node_unref (job->sources[i]);
+  g_free (job->sources);
+  return status;
+}
+
+static int
+convert_run (CliArgs *args)
+{
+  GError *error = NULL;
+  bool help;
+  g_autoptr (TnOptions) options = tn_options_new ();
+  const char *format = cli_text (args, "output-format");
+  if (cli_is_help (format))
+    return cli_print_formats (args);
+  if (img_create_options (args, options, &help, &error) < 0)
+    return cli_fail (args, EXIT_FAILURE, &error);
+  Convert job = { .args = args, .options = options, .target = { .args = args } };
+  if (help) {
+    job.target.name = args->n_words ? args->words[args->n_words - 1] : "image";
+    job.target.format = format ? format : "raw";
+    return list_options (args, &job.target);
+  }
+  if (args->n_words < 2) {
+    cli_error (args, "convert: the names of the source and of the target are needed; see 'tenon-img convert --help'");
+    return EXIT_FAILURE;
+  }
+  return parse (&job, &error) < 0 ? cli_fail (args, EXIT_FAILURE, &error) : run (&job);
+}
+
+static const CliOption convert_options[] = {
+  { "output-format", 'O', "FMT", "format of the target (default: raw; 'help' lists them)", NULL },
+  { "options", 'o', "OPTIONS", "options of the target, name=value,…; 'help' lists them", NULL },
+  { "backing", 'B', "FILE", "make the target an overlay of this image, which the source's backing file equals", NULL },
+  { "backing-format", 'F', "FMT", "format of the target's backing file", NULL },
+  { "compress", 'c', NULL, "compress the target", NULL },
+  { "no-create", 'n', NULL, "the target exists; fill it", NULL },
+  { "target-image-opts", 0, NULL, "the target is given as key=value options", NULL },
+  { "target-is-zero", 0, NULL, "the target reads as zeroes already", NULL },
+  { "sparse", 'S', "SIZE", "zeroes of this length are not written (default: 4k; 0: write everything)", NULL },
+  { "parallel", 'm', "N", "requests under way at a time (default: 8)", NULL },
+  { "out-of-order", 'W', NULL, "write to the target in any order", NULL },
+  { "copy-range", 'C', NULL, "let the kernel copy data where it can", NULL },
+  { "rate-limit", 'r', "SIZE", "bytes per second at most", NULL },
+  { "snapshot", 'l', "SNAPSHOT", "convert an internal snapshot of the source", NULL },
+  { "salvage", 0, NULL, "what cannot be read becomes zeroes", NULL },
+  { "bitmaps", 0, NULL, "copy dirty bitmaps (not supported yet)", NULL },
+  { "skip-broken-bitmaps", 0, NULL, "with --bitmaps", NULL },
+  { 0 }
+};
+
+const CliCommand img_convert = {
+  .name = "convert",
+  .summary = "copy images into a new one, of another format perhaps",
+  .words = "FILENAME... TARGET",
+  .max_words = G_MAXUINT,
+  .standard = CLI_OPEN | CLI_CACHE | CLI_SOURCE_CACHE | CLI_PROGRESS | CLI_QUIET,
+  .options = convert_options,
+  .details = "Several images are copied one behind the other.  The target is on stable storage when the command\n"
+             "ends with status 0 (unless -t unsafe is given), and is removed if it could not be completed.\n",
+  .run = convert_run,
+};

@@ -1,0 +1,165 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* tenon-img map */
+#include "img.h"
+
+#include <tenon/json.h>
+
+typedef struct MapEntry {
+  uint64_t start, length;
+  unsigned depth;
+  bool present, zero, data, has_offset;
+  uint64_t offset;
+  TnNode *host;
+} MapEntry;
+
+/* Where nothing is allocated, the answer comes from the deepest image that still reaches to the offset; below it
+ * there is nothing to ask. */
+static unsigned
+depth_of_nothing (TnNode *node, uint64_t offset, uint64_t *length)
+{
+  unsigned depth = 0;
+  for (TnNode *backing = tn_node_child (node, "backing"); backing; backing = tn_node_child (backing, "backing"), depth++) {
+    uint64_t size = tn_node_size (backing);
+    if (offset >= size)
+      return depth;
+    *length = MIN (*length, size - offset);
+  }
+  return depth;
+}
+
+static int
+look (TnNode *node, uint64_t offset, uint64_t length, MapEntry *entry, GError **error)
+{
+  TnStatus status;
+  int ret = tn_node_status (node, NULL, offset, length, &status, error);
+  if (ret < 0)
+    return ret;
+  *entry = (MapEntry){ .start = offset, .length = MIN (status.length, length), .depth = status.depth,
+                       .present = status.allocated, .zero = status.zero, .data = status.data,
+                       .has_offset = status.has_offset, .offset = status.host_offset, .host = status.host };
+  if (entry->length == 0)
+    return tn_fail (error, TN_BLOCK_ERROR, EIO, "%s: no block status at offset %" G_GUINT64_FORMAT, tn_node_filename (node),
+                    offset);
+  if (!entry->present)
+    entry->depth = depth_of_nothing (node, offset, &entry->length);
+  return 0;
+}
+
+static bool
+continues (const MapEntry *entry, const MapEntry *next)
+{
+  if (entry->zero != next->zero || entry->data != next->data || entry->present != next->present
+      || entry->depth != next->depth || entry->has_offset != next->has_offset)
+    return false;
+  return !entry->has_offset || (entry->host == next->host && entry->offset + entry->length == next->offset);
+}
+
+static int
+print_human (CliArgs *args, const MapEntry *entry, GError **error)
+{
+  if (!entry->data || entry->zero)
+    return 0;
+  if (!entry->has_offset)
+    return tn_fail (error, TN_BLOCK_ERROR, ENOTSUP,
+                    "%s holds compressed or encrypted data, which has no place to show; use --output=json", args->words[0]);
+  cli_print (args, "%#-16" G_GINT64_MODIFIER "x%#-16" G_GINT64_MODIFIER "x%#-16" G_GINT64_MODIFIER "x%s\n", entry->start,
+             entry->length, entry->offset, entry->host ? tn_node_filename (entry->host) : "");
+  return 0;
+}
+
+static void
+print_json (CliArgs *args, const MapEntry *entry, bool first)
+{
+  cli_print (args,
+             "%s{ \"start\": %" G_GUINT64_FORMAT ", \"length\": %" G_GUINT64_FORMAT ", \"depth\": %u, \"present\": %s, "
+             "\"zero\": %s, \"data\": %s",
+             first ? "[" : ",\n", entry->start, entry->length, entry->depth, entry->present ? "true" : "false",
+             entry->zero ? "true" : "false", entry->data ? "true" : "false");
+  if (entry->has_offset)
+    cli_print (args, ", \"offset\": %" G_GUINT64_FORMAT, entry->offset);
+  cli_print (args, "}");
+}
+
+typedef struct MapPrinter {
+  CliArgs *args;
+  bool json, begun;
+} MapPrinter;
+
+static int
+print_entry (MapPrinter *printer, const MapEntry *entry, GError **error)
+{
+  if (!printer->json)
+    return print_human (printer->args, entry, error);
+  print_json (printer->args, entry, !printer->begun);
+  printer->begun = true;
+  return 0;
+}
+
+static int
+print_map (MapPrinter *printer, TnNode *node, uint64_t start, uint64_t end, GError **error)
+{
+  MapEntry entry = { .start = start }, next;
+  int ret = 0;
+  if (!printer->json)
+    cli_print (printer->args, "%-16s%-16s%-16s%s\n", "Offset", "Length", "Mapped to", "File");
+  for (uint64_t at = start; at < end && ret >= 0; at = next.start + next.length) {
+    ret = look (node, at, end - at, &next, error);
+    if (ret < 0)
+      return ret;
+    if (at > start && continues (&entry, &next)) {
+      entry.length += next.length;
+      continue;
+    }
+    if (at > start)
+      ret = print_entry (printer, &entry, error);
+    entry = next;
+  }
+  if (ret >= 0)
+    ret = print_entry (printer, &entry, error);
+  if (ret >= 0 && printer->json)
+    cli_print (printer->args, "]\n");
+  return ret;
+}
+
+static int
+map (CliArgs *args, GError **error)
+{
+  uint64_t start = 0, length = UINT64_MAX;
+  int ret = cli_size (args, "start-offset", &start, error);
+  if (ret >= 0)
+    ret = cli_size (args, "max-length", &length, error);
+  if (ret < 0)
+    return ret;
+  g_autoptr (TnNode) node = NULL;
+  ret = cli_open (args, args->words[0], 0, &node, error);
+  if (ret < 0)
+    return ret;
+  uint64_t size = tn_node_size (node);
+  uint64_t end = start >= size ? start : start + MIN (length, size - start);
+  MapPrinter printer = { .args = args, .json = cli_json (args) };
+  return print_map (&printer, node, start, end, error);
+}
+
+static int
+map_run (CliArgs *args)
+{
+  GError *error = NULL;
+  return map (args, &error) < 0 ? cli_fail (args, EXIT_FAILURE, &error) : EXIT_SUCCESS;
+}
+
+static const CliOption map_options[] = {
+  { "start-offset", 's', "OFFSET", "where to begin", NULL },
+  { "max-length", 'l', "SIZE", "how much to look at", NULL },
+  { 0 }
+};
+
+const CliCommand img_map = {
+  .name = "map",
+  .summary = "show where the contents of an image are stored",
+  .words = "FILENAME",
+  .min_words = 1,
+  .max_words = 1,
+  .standard = CLI_OPEN | CLI_OUTPUT,
+  .options = map_options,
+  .run = map_run,
+};

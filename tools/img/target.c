@@ -1,0 +1,82 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* Targets: images that a command makes or fills. */
+#include "img.h"
+
+#include <sys/stat.h>
+#include <unistd.h>
+
+static int
+open_target (ImgTarget *target, GError **error)
+{
+  uint32_t flags = TN_OPEN_WRITE | TN_OPEN_RESIZE | target->cache.open_flags;
+  /* An image that did not exist before needs no order among its writes: it is whole at the end or removed. */
+  target->late_flush = target->made && !(flags & TN_OPEN_NO_FLUSH);
+  if (target->late_flush)
+    flags |= TN_OPEN_NO_FLUSH;
+  return cli_open_as (target->args, target->name, target->image_opts, target->format, NULL, flags, &target->node, error);
+}
+
+int
+img_target_open (ImgTarget *target, GError **error)
+{
+  target->made = false;
+  return open_target (target, error);
+}
+
+int
+img_target_create (ImgTarget *target, TnOptions *options, uint64_t size, GError **error)
+{
+  int ret = tn_image_create (target->name, target->format, options, size, error);
+  if (ret < 0)
+    return ret;
+  target->made = true;
+  return open_target (target, error);
+}
+
+bool
+img_target_is_zero (const ImgTarget *target)
+{
+  struct stat st;
+  /* What else could be behind the name (a block device) keeps its old contents. */
+  return target->made && stat (target->name, &st) == 0 && S_ISREG (st.st_mode);
+}
+
+static int
+flush_target (ImgTarget *target, GError **error)
+{
+  if (target->late_flush) {
+    int ret = tn_node_reopen (target->node, NULL, (tn_node_open_flags (target->node) & ~TN_OPEN_NO_FLUSH), error);
+    if (ret < 0)
+      return ret;
+  }
+  return tn_node_flush (target->node, error);
+}
+
+static void
+remove_target (ImgTarget *target)
+{
+  struct stat st;
+  if (lstat (target->name, &st) < 0)
+    return;
+  if (!S_ISREG (st.st_mode))
+    cli_error (target->args, "'%s' is incomplete", target->name);
+  else if (unlink (target->name) < 0)
+    cli_error (target->args, "'%s' is incomplete and cannot be removed: %s", target->name, g_strerror (errno));
+}
+
+int
+img_target_finish (ImgTarget *target, int status)
+{
+  GError *error = NULL;
+  if (target->node && status == EXIT_SUCCESS && flush_target (target, &error) < 0)
+    status = cli_fail (target->args, EXIT_FAILURE, &error);
+  if (target->node && tn_node_close (target->node, &error) < 0) {
+    if (status == EXIT_SUCCESS)
+      status = cli_fail (target->args, EXIT_FAILURE, &error);
+    g_clear_error (&error);
+  }
+  target->node = NULL;
+  if (status != EXIT_SUCCESS && target->made)
+    remove_target (target);
+  return status;
+}
