@@ -4,7 +4,7 @@
 #include <dlfcn.h>
 #include <stdio.h>
 
-#include "elf.h"
+#include "symbols.h"
 #include "tool.h"
 
 #define DESCRIPTOR_SUFFIX "_LTX_tenon_plugin"

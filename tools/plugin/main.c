@@ -10,6 +10,7 @@ static const ToolCommand commands[] = {
   { "list", "[--output=json]", "list the classes that the plugins offer", tool_list },
   { "show", "NAME|FILE.so [--output=json]", "show a plugin, its classes and their options", tool_show },
   { "check", "FILE.so...", "check ABI, symbols, descriptor and manifest", tool_check },
+  { "new", "KIND NAME [FOLDER]", "write the beginnings of a plugin, ready to build", tool_new },
   { "manifest", "FILE.so", "print the manifest made from a plugin's descriptor", tool_manifest },
 };
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* The dynamic symbols of a shared object, read without loading it. */
-#ifndef TENON_PLUGIN_ELF_H
-#define TENON_PLUGIN_ELF_H
+#ifndef TENON_PLUGIN_SYMBOLS_H
+#define TENON_PLUGIN_SYMBOLS_H
 
 #include <tenon/error.h>
 

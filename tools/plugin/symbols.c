@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* ELF-64 of the host's own byte order (System V ABI, chapters 4 and 5). */
-#include "elf.h"
+#include "symbols.h"
 
 #include <elf.h>
 
