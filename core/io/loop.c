@@ -100,8 +100,13 @@ tn_loop_ref (TnLoop *loop)
 void
 tn_loop_unref (TnLoop *loop)
 {
+  int event_fd;
+
   if (atomic_fetch_sub (&loop->refs, 1) != 1)
     return;
+  event_fd = atomic_load (&loop->event_fd);
+  if (event_fd >= 0)
+    close (event_fd);
   tn_timers_free (&loop->timers);
   g_aligned_free (loop);
 }
@@ -109,8 +114,6 @@ tn_loop_unref (TnLoop *loop)
 void
 tn_loop_free (TnLoop *loop)
 {
-  int event_fd;
-
   if (!loop)
     return;
   tn_loop_detach (loop);
@@ -118,9 +121,6 @@ tn_loop_free (TnLoop *loop)
   if (loop->backend)
     loop->backend->free (loop);
   tn_watches_free (loop);
-  event_fd = atomic_exchange (&loop->event_fd, -1);
-  if (event_fd >= 0)
-    close (event_fd);
   if (current_loop == loop)
     current_loop = NULL;
   tn_loop_unref (loop);
@@ -130,7 +130,9 @@ tn_loop_free (TnLoop *loop)
 static void __attribute__ ((destructor))
 free_at_process_end (void)
 {
-  tn_loop_free (current_loop);
+  /* Operations may still be under way when a program exits early: they keep what they use. */
+  if (current_loop && current_loop->in_flight == 0)
+    tn_loop_free (current_loop);
 }
 
 /* ---- The backend ----------------------------------------------------------------------------- */
@@ -186,15 +188,29 @@ tn_loop_wake (TnLoop *loop)
   (void) written;
 }
 
-void
-tn_loop_post_task (TnLoop *loop, TnLoopTask *task)
+static void
+push_task (TnLoop *loop, TnLoopTask *task)
 {
   TnLoopTask *head = atomic_load_explicit (&loop->inbox, memory_order_relaxed);
 
   do
     task->next = head;
   while (!atomic_compare_exchange_weak (&loop->inbox, &head, task));
+}
+
+/* The task may be what the loop's thread waits for before it frees the loop, so another thread holds
+ * on to the loop until it has looked whether to wake it. */
+void
+tn_loop_post_task (TnLoop *loop, TnLoopTask *task)
+{
+  if (tn_loop_is_current (loop)) {
+    push_task (loop, task);
+    return;
+  }
+  tn_loop_ref (loop);
+  push_task (loop, task);
   tn_loop_wake (loop);
+  tn_loop_unref (loop);
 }
 
 typedef struct Post {
@@ -224,8 +240,10 @@ tn_loop_post (TnLoop *loop, void (*fn) (void *opaque), void *opaque)
 void
 tn_loop_quit (TnLoop *loop)
 {
+  tn_loop_ref (loop);
   atomic_store (&loop->quit, 1);
   tn_loop_wake (loop);
+  tn_loop_unref (loop);
 }
 
 bool

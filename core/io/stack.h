@@ -79,7 +79,9 @@ tn_stack_leave (TnStackLeave *leave, const TnStack *to, bool last)
   __sanitizer_start_switch_fiber (last ? NULL : &leave->fake_stack, base, size);
 #endif
 #ifdef TN_WITH_TSAN
-  __tsan_switch_to_fiber (to ? to->tsan_fiber : tn_stack_thread_fiber (), 0);
+  void *own = tn_stack_thread_fiber ();
+
+  __tsan_switch_to_fiber (to ? to->tsan_fiber : own, 0);
 #endif
 }
 

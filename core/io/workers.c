@@ -206,6 +206,7 @@ loop_work_done (TnLoopTask *task)
   void (*done) (void *opaque) = work->done;
   void *opaque = work->opaque;
 
+  work->loop->in_flight--;
   g_free (work);
   done (opaque);
 }
@@ -230,6 +231,7 @@ tn_loop_work (TnLoop *loop, void (*work) (void *opaque), void (*done) (void *opa
                       .work = work,
                       .done = done,
                       .opaque = opaque };
+  loop->in_flight++;
   tn_workers_submit (&job->item);
 }
 
@@ -254,11 +256,14 @@ void
 tn_co_work (void (*work) (void *opaque), void *opaque)
 {
   CoWork job = { .item.run = co_work_run, .waiter = tn_co_self (), .work = work, .opaque = opaque };
+  TnLoop *loop = tn_loop_current ();
 
   if (!job.waiter) {
     work (opaque);
     return;
   }
+  loop->in_flight++;
   tn_workers_submit (&job.item);
   tn_co_yield ();
+  loop->in_flight--;
 }

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #include "loop-fixture.h"
 
+#include <stdatomic.h>
 #include <sys/resource.h>
 
 #define MS 1000000
@@ -314,7 +315,7 @@ test_work (TnLoop *loop)
 }
 
 typedef struct PingPong {
-  GAsyncQueue *queue;
+  _Atomic (TnCoroutine *) waiting;
   int rounds;
 } PingPong;
 
@@ -323,8 +324,13 @@ waker_main (gpointer opaque)
 {
   PingPong *game = opaque;
 
-  for (int i = 0; i < game->rounds; i++)
-    tn_co_wake (g_async_queue_pop (game->queue));
+  for (int i = 0; i < game->rounds; i++) {
+    TnCoroutine *waiting;
+
+    while (!(waiting = atomic_exchange (&game->waiting, NULL)))
+      g_thread_yield ();
+    tn_co_wake (waiting);
+  }
   return NULL;
 }
 
@@ -334,7 +340,7 @@ waked_main (void *opaque)
   PingPong *game = opaque;
 
   for (int i = 0; i < game->rounds; i++) {
-    g_async_queue_push (game->queue, tn_co_self ());
+    atomic_store (&game->waiting, tn_co_self ());
     tn_co_yield ();
   }
 }
@@ -343,12 +349,11 @@ waked_main (void *opaque)
 static void
 test_wake_race (TnLoop *loop)
 {
-  PingPong game = { g_async_queue_new (), 5000 };
+  PingPong game = { NULL, 5000 };
   GThread *thread = g_thread_new ("waker", waker_main, &game);
 
   tn_co_run (waked_main, &game);
   g_thread_join (thread);
-  g_async_queue_unref (game.queue);
 }
 
 /* ---- Locks ------------------------------------------------------------------------------------- */
