@@ -594,7 +594,7 @@ test_copy (void)
   int64_t n;
 
   test_make (one, size, 6);
-  test_make (two, 0, -1);
+  test_make (two, 2 * size, -1);
   from = test_open (one, NULL, 0);
   to = test_open (two, NULL, RW);
   n = tn_node_copy_range (from, 0, to, size, size, &error);
@@ -615,33 +615,76 @@ test_copy (void)
 /* ---- Locks
  * ---------------------------------------------------------------------------------------------------- */
 
+/* Opens as a program does: a format above the file, which says what it does with it. */
+static int
+open_image (const char *path, const char *locking, uint32_t flags, TnNode **node, GError **error)
+{
+  g_autoptr (TnOptions) options = tn_options_new ();
+
+  if (locking != NULL)
+    tn_options_set (options, "file.locking", locking);
+  return tn_node_open_file (path, "raw", options, flags, node, error);
+}
+
 static void
 test_locks (void)
 {
   g_autofree char *path = test_path ("locked");
-  g_autofree char *self = g_strdup_printf ("%d", (int)getpid ());
-  g_autoptr (TnOptions) options = NULL;
   g_autoptr (GError) error = NULL;
-  TnNode *writer, *other = NULL;
+  TnNode *writer = NULL, *other = NULL;
 
   test_make (path, BLOCK, 0);
-  options = test_options (path, NULL);
-  writer = test_open (path, NULL, TN_OPEN_WRITE);
+  g_assert_cmpint (open_image (path, NULL, TN_OPEN_WRITE, &writer, &error), ==, 0);
   /* Once more in this process: the locks belong to the open file, so that is refused too. */
-  g_assert_cmpint (tn_node_open (options, TN_OPEN_WRITE, &other, &error), <, 0);
+  g_assert_cmpint (open_image (path, NULL, TN_OPEN_WRITE, &other, &error), <, 0);
   g_assert_nonnull (error);
   g_assert_nonnull (strstr (error->message, path));
-  g_assert_nonnull (strstr (error->message, "lock"));
+  g_assert_nonnull (strstr (error->message, "this process already"));
   g_clear_error (&error);
-  g_assert_cmpint (tn_node_open (options, TN_OPEN_SHARED, &other, &error), ==, 0);
+  g_assert_cmpint (open_image (path, NULL, TN_OPEN_SHARED, &other, &error), ==, 0);
   g_assert_no_error (error);
   test_close (other);
-  tn_options_set (options, "locking", "off");
-  g_assert_cmpint (tn_node_open (options, TN_OPEN_WRITE, &other, &error), ==, 0);
+  g_assert_cmpint (open_image (path, "off", TN_OPEN_WRITE, &other, &error), ==, 0);
   g_assert_no_error (error);
   test_close (other);
+  /* What was changed by reopening is locked accordingly. */
+  reopen_with (writer, 0);
+  g_assert_cmpint (open_image (path, NULL, 0, &other, &error), ==, 0);
+  g_assert_cmpint (tn_node_reopen (writer, NULL, TN_OPEN_WRITE, &error), <, 0);
+  g_assert_nonnull (error);
+  g_clear_error (&error);
+  test_close (other);
+  reopen_with (writer, TN_OPEN_WRITE);
+  g_assert_cmpint (open_image (path, NULL, 0, &other, &error), <, 0);
+  g_clear_error (&error);
   test_close (writer);
-  test_close (test_open (path, NULL, TN_OPEN_WRITE));
+  g_assert_cmpint (open_image (path, NULL, TN_OPEN_WRITE, &other, &error), ==, 0);
+  test_close (other);
+}
+
+/* A child that holds the read lock on @byte until it is killed. */
+static pid_t
+hold_lock (const char *path, off_t byte)
+{
+  int pipes[2];
+  char c;
+  pid_t child;
+
+  g_assert_cmpint (pipe (pipes), ==, 0);
+  child = fork ();
+  if (child == 0) {
+    struct flock lock = { .l_type = F_RDLCK, .l_whence = SEEK_SET, .l_start = byte, .l_len = 1 };
+    int fd = open (path, O_RDWR);
+    bool ok = fcntl (fd, F_OFD_SETLK, &lock) == 0 && write (pipes[1], "x", 1) == 1;
+
+    while (ok)
+      pause ();
+    _exit (1);
+  }
+  g_assert_cmpint (read (pipes[0], &c, 1), ==, 1);
+  close (pipes[0]);
+  close (pipes[1]);
+  return child;
 }
 
 /* Another program's lock, by the bytes that QEMU uses: 201 means that nobody else may write. */
@@ -650,38 +693,25 @@ test_lock_holder (void)
 {
   g_autofree char *path = test_path ("held");
   g_autofree char *holder = NULL;
-  g_autoptr (TnOptions) options = NULL;
   g_autoptr (GError) error = NULL;
   TnNode *node = NULL;
-  int pipes[2], status;
-  char byte;
+  int status;
   pid_t child;
 
   test_make (path, BLOCK, 0);
-  g_assert_cmpint (pipe (pipes), ==, 0);
-  child = fork ();
-  if (child == 0) {
-    struct flock lock = { .l_type = F_RDLCK, .l_whence = SEEK_SET, .l_start = 201, .l_len = 1 };
-    int fd = open (path, O_RDWR);
-    bool ok = fcntl (fd, F_OFD_SETLK, &lock) == 0 && write (pipes[1], "x", 1) == 1;
-    while (ok)
-      pause ();
-    _exit (1);
-  }
-  g_assert_cmpint (read (pipes[0], &byte, 1), ==, 1);
-  options = test_options (path, NULL);
-  g_assert_cmpint (tn_node_open (options, TN_OPEN_WRITE, &node, &error), <, 0);
+  child = hold_lock (path, 201);
+  g_assert_cmpint (open_image (path, NULL, TN_OPEN_WRITE, &node, &error), <, 0);
   g_assert_nonnull (error);
   holder = g_strdup_printf ("process %d", (int)child);
   g_assert_nonnull (strstr (error->message, "Failed to get \"write\" lock"));
   g_assert_nonnull (strstr (error->message, holder));
   g_clear_error (&error);
-  g_assert_cmpint (tn_node_open (options, 0, &node, &error), ==, 0);
+  g_assert_cmpint (open_image (path, NULL, 0, &node, &error), ==, 0);
   test_close (node);
   kill (child, SIGKILL);
   waitpid (child, &status, 0);
-  close (pipes[0]);
-  close (pipes[1]);
+  g_assert_cmpint (open_image (path, NULL, TN_OPEN_WRITE, &node, &error), ==, 0);
+  test_close (node);
 }
 
 /* ---- Failures
