@@ -180,7 +180,7 @@ struct TnNode {
   uint64_t flushed;   /* atomic: value of `written` that the last flush covered */
   uint64_t generation;
   TnCoMutex map_mutex;
-  TnCoMutex flush_mutex;
+  TnCoMutex flush_mutex; /* also: growing */
   TnInflight inflight;
   TnSpin gate_spin;
   GSList *gated; /* TnCoroutine *, under gate_spin */

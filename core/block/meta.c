@@ -343,12 +343,13 @@ lowest_level (const TnMetaCache *cache)
   return lowest;
 }
 
-/* Whether other caches have dirty slices above @level, which may depend on what @cache has there. */
+/* Whether other caches have dirty slices above @level, or will have them there, which may depend on what @cache has at
+ * that level. */
 static bool
 others_above (const TnMetaCache *cache, uint32_t level)
 {
   for (TnMetaCache *other = cache->domain->caches; other; other = other->next)
-    if (other != cache && other->dirty && other->top_level > level)
+    if (other != cache && (other->min_level > level || (other->dirty && other->top_level > level)))
       return true;
   return false;
 }
@@ -364,10 +365,20 @@ highest_below (const TnMetaCache *cache, uint32_t limit)
   return highest;
 }
 
+/* The lowest level that comes after all that @cache has not got to stable storage.  A dirty slice of it may still rise
+ * to the level at which the cache is dirtied now. */
+static uint32_t
+level_above (const TnMetaCache *cache)
+{
+  if (!cache->dirty)
+    return cache->unstable;
+  return MAX (cache->unstable, MAX (cache->top_level, cache->min_level) + 1);
+}
+
 int
 tn_meta_order (TnMetaCache *after, TnMetaCache *before, GError **error)
 {
-  uint32_t level = MAX (before->unstable, before->dirty ? before->top_level + 1 : 0);
+  uint32_t level = level_above (before);
   if (after == before || level <= after->min_level)
     return 0;
   uint32_t lowest = lowest_level (after);

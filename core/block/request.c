@@ -291,6 +291,27 @@ check_range (TnNode *node, const TnRequest *request, GError **error)
                   tn_node_filename (node), op_text (request->op), request->length, request->offset, size);
 }
 
+/* A plain format below another one grows as its file would. */
+static bool
+may_grow_first (TnNode *node, const TnRequest *request)
+{
+  bool write = request->op == TN_REQUEST_WRITE || request->op == TN_REQUEST_WRITE_ZEROES;
+  return write && node->is_format && !node->locks_map && node->parents && node->format.resize
+         && (tn_node_flags_now (node) & TN_OPEN_RESIZE) && request->offset <= INT64_MAX
+         && request->length <= INT64_MAX - request->offset;
+}
+
+static int
+grow_first (TnNode *node, uint64_t end, GError **error)
+{
+  int rc = 0;
+  tn_co_mutex_lock (&node->flush_mutex);
+  if (end > tn_node_size_now (node))
+    rc = tn_node_resize (node, end, TN_PREALLOC_OFF, error);
+  tn_co_mutex_unlock (&node->flush_mutex);
+  return rc;
+}
+
 static int
 check_request (TnNode *node, const TnRequest *request, GError **error)
 {
@@ -301,6 +322,11 @@ check_request (TnNode *node, const TnRequest *request, GError **error)
   if (request->op != TN_REQUEST_READ && !(tn_node_flags_now (node) & TN_OPEN_WRITE))
     return tn_fail (error, TN_BLOCK_ERROR, EROFS, "%s: cannot %s: opened read-only", tn_node_filename (node),
                     op_text (request->op));
+  if (may_grow_first (node, request)) {
+    int rc = grow_first (node, request->offset + request->length, error);
+    if (rc)
+      return rc;
+  }
   return check_range (node, request, error);
 }
 

@@ -51,6 +51,12 @@ mem_disk (const char *name, uint64_t size)
   return disk;
 }
 
+MemDisk *
+mem_disk_find (const char *name)
+{
+  return find_disk (name, false);
+}
+
 void
 mem_disk_clear_log (MemDisk *disk)
 {
@@ -165,13 +171,14 @@ static void
 move_bytes (MemDisk *disk, const TnRequest *request)
 {
   uint64_t at = request->offset, total = 0;
-  if (request->op == TN_REQUEST_WRITE && at + request->length > disk->size)
+  if (request->op == TN_REQUEST_WRITE && at + request->length > disk->size && !disk->fixed)
     set_disk_size (disk, at + request->length);
   for (unsigned i = 0; i < request->n_iov; i++) {
     size_t length = request->iov[i].iov_len;
     total += length;
     if (request->op == TN_REQUEST_WRITE) {
-      memcpy (disk->bytes + at, request->iov[i].iov_base, length);
+      size_t inside = at >= disk->size ? 0 : MIN (length, disk->size - at);
+      memcpy (disk->bytes + at, request->iov[i].iov_base, inside);
     } else {
       size_t inside = at >= disk->size ? 0 : MIN (length, disk->size - at);
       memcpy (request->iov[i].iov_base, disk->bytes + at, inside);
@@ -233,6 +240,7 @@ mem_submit (TnNode *node, TnRequest *request)
   MemDisk *disk = disk_of (node);
   memset (tn_request_leaf_scratch (request), 0xa5, TN_REQUEST_LEAF_WORDS * sizeof (uintptr_t));
   __atomic_fetch_add (&disk->submitted, 1, __ATOMIC_RELAXED);
+  __atomic_store_n (&disk->fixed, !(tn_node_open_flags (node) & TN_OPEN_RESIZE), __ATOMIC_RELAXED);
   if (!disk->defer) {
     request->done (request, perform (disk, request));
     return;

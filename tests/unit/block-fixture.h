@@ -28,6 +28,7 @@ typedef struct MemDisk {
   unsigned defer;            /* completes after so many turns of the loop; 0: at once */
   int (*fault) (struct MemDisk *disk, const TnRequest *request); /* non-zero: the result instead */
   void *fault_opaque;
+  bool fixed;                /* writes beyond the end are cut off */
   bool log;
   GArray *ops;               /* MemOp, in order of completion */
   unsigned submitted, flushes, opens;
@@ -35,6 +36,7 @@ typedef struct MemDisk {
 } MemDisk;
 
 MemDisk *mem_disk (const char *name, uint64_t size);
+MemDisk *mem_disk_find (const char *name);
 /* Frees all disks. */
 void mem_disks_free (void);
 void mem_disk_clear_log (MemDisk *disk);
