@@ -258,7 +258,7 @@ tn_cpu_set_free (TnCpuSet *set)
   pthread_mutex_lock (&set->lock);
   set->quit = true;
   pthread_mutex_unlock (&set->lock);
-  tn_cpu_set_pause (set);
+  tn_cpu_set_pause (set, NULL, NULL);
   pthread_mutex_lock (&set->lock);
   pthread_cond_broadcast (&set->changed);
   pthread_mutex_unlock (&set->lock);
@@ -322,8 +322,22 @@ set_all_parked (const TnCpuSet *set)
   return true;
 }
 
+/* Waits a moment for a hart to park; the lock is held before and after. */
+static void
+set_wait_a_moment (TnCpuSet *set)
+{
+  struct timespec until;
+  clock_gettime (CLOCK_REALTIME, &until);
+  until.tv_nsec += 2000000;
+  if (until.tv_nsec >= 1000000000) {
+    until.tv_sec++;
+    until.tv_nsec -= 1000000000;
+  }
+  pthread_cond_timedwait (&set->changed, &set->lock, &until);
+}
+
 void
-tn_cpu_set_pause (TnCpuSet *set)
+tn_cpu_set_pause (TnCpuSet *set, void (*serve) (void *opaque), void *opaque)
 {
   pthread_mutex_lock (&set->lock);
   atomic_store (&set->hold, true);
@@ -334,8 +348,15 @@ tn_cpu_set_pause (TnCpuSet *set)
     set->ops.kick (&set->cpus[i]);
     tn_cpu_notify (&set->cpus[i]);
   }
-  while (!set_all_parked (set))
-    pthread_cond_wait (&set->changed, &set->lock);
+  /* Somebody that is served may let the harts go again. */
+  while (!set_all_parked (set) && atomic_load (&set->hold)) {
+    set_wait_a_moment (set);
+    if (serve == NULL || set_all_parked (set))
+      continue;
+    pthread_mutex_unlock (&set->lock);
+    serve (opaque);
+    pthread_mutex_lock (&set->lock);
+  }
   pthread_mutex_unlock (&set->lock);
 }
 

@@ -38,8 +38,9 @@ const TnCpuOps *tn_cpu_ops (const TnCpu *cpu);
 
 /** Starts the threads, parked. */
 int tn_cpu_set_start (TnCpuSet *set, GError **error);
-/** Parks all harts and waits until none is in run().  Not from a hart's thread. */
-void tn_cpu_set_pause (TnCpuSet *set);
+/** Parks all harts and waits for them, calling @serve (may be NULL) now and then: a hart may itself wait for what
+ *  the caller's thread has to do.  Not from a hart's thread. */
+void tn_cpu_set_pause (TnCpuSet *set, void (*serve) (void *opaque), void *opaque);
 void tn_cpu_set_resume (TnCpuSet *set);
 /** While paused: power-on state. */
 void tn_cpu_set_reset (TnCpuSet *set);

@@ -139,6 +139,10 @@ TnDevice *tn_machine_find_device (TnMachine *machine, const char *id);
 void tn_machine_clock_run (TnMachine *machine, bool run);
 void tn_device_timers_free (TnDevice *device);
 
+/* run.c */
+/** Parks the harts, and goes on serving the loop for those that wait for it. */
+void tn_machine_hold_harts (TnMachine *machine);
+
 /* irq.c */
 int tn_device_wire (TnDevice *device, GError **error);
 void tn_device_irqs_free (TnDevice *device);

@@ -97,7 +97,7 @@ tn_machine_free (TnMachine *machine)
   if (machine == NULL)
     return;
   if (machine->cpu_set != NULL)
-    tn_cpu_set_pause (machine->cpu_set);
+    tn_cpu_set_pause (machine->cpu_set, NULL, NULL);
   if (machine->space != NULL)
     tn_space_set_listener (machine->space, NULL, NULL);
   free_devices (machine);

@@ -53,6 +53,20 @@ tn_machine_cpu_exited (TnMachine *machine, TnCpuExitReason reason, int code, GEr
 
 /* ---- The machine's thread ------------------------------------------------------------------------- */
 
+/* A hart that resets a device waits until the device's requests have ended, which they do in this thread. */
+static void
+machine_serve_loop (void *opaque)
+{
+  TnMachine *machine = opaque;
+  tn_loop_iterate (machine->loop, false);
+}
+
+void
+tn_machine_hold_harts (TnMachine *machine)
+{
+  tn_cpu_set_pause (machine->cpu_set, machine_serve_loop, machine);
+}
+
 /* Harts first: a device is quiet only when nobody can give it work. */
 static void
 machine_stop (TnMachine *machine)
@@ -60,7 +74,7 @@ machine_stop (TnMachine *machine)
   if (!machine->running)
     return;
   machine->running = false;
-  tn_cpu_set_pause (machine->cpu_set);
+  tn_machine_hold_harts (machine);
   tn_machine_clock_run (machine, false);
   for (guint i = 0; i < machine->devices->len; i++)
     tn_device_quiesce (g_ptr_array_index (machine->devices, i));

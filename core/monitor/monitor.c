@@ -59,7 +59,7 @@ info_registers (TnMachine *machine, GString *out)
 {
   const bool running = tn_machine_is_running (machine);
   if (running)
-    tn_cpu_set_pause (machine->cpu_set);
+    tn_machine_hold_harts (machine);
   for (unsigned i = 0; i < machine->cpus; i++)
     registers_of (tn_machine_cpu (machine, i), out);
   if (running)
