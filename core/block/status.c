@@ -70,16 +70,26 @@ typedef struct Query {
   TnStatus *status;
 } Query;
 
+/* Whether the node that gave the answer keeps a map: what it has allocated is data to it, even where the file below has
+ * a hole and it reads as zeroes. */
+static bool
+has_map (TnNode *node, uint32_t depth)
+{
+  while (depth-- && node->backing)
+    node = node->backing;
+  return node->is_format && !(node->format.flags & TN_FORMAT_STATIC_MAP);
+}
+
 /* Looks below a leaf for holes. */
 static int
-look_below (const TnResolved *resolved, TnStatus *status, GError **error)
+look_below (const TnResolved *resolved, bool data, TnStatus *status, GError **error)
 {
   TnNode *leaf = resolved->node;
   uint64_t offset = resolved->offset, size = tn_node_size_now (leaf);
   if (offset >= size) {
     /* The file ends before the place where the bytes should be: they read as zeroes. */
     status->zero = true;
-    status->data = false;
+    status->data = data;
     return 0;
   }
   status->length = MIN (status->length, size - offset);
@@ -94,7 +104,7 @@ look_below (const TnResolved *resolved, TnStatus *status, GError **error)
   status->length = MIN (status->length, extent.length - (offset - extent.offset));
   if (extent.kind == TN_EXTENT_ZERO || extent.kind == TN_EXTENT_UNALLOCATED) {
     status->zero = true;
-    status->data = false;
+    status->data = data;
   }
   return 0;
 }
@@ -120,7 +130,7 @@ describe (TnNode *node, const TnResolved *resolved, TnStatus *status, GError **e
     status->allocated = true;
     status->host = resolved->node;
     status->host_offset = resolved->offset;
-    return resolved->node->is_format ? 0 : look_below (resolved, status, error);
+    return resolved->node->is_format ? 0 : look_below (resolved, has_map (node, resolved->depth), status, error);
   }
 }
 

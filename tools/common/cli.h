@@ -126,6 +126,8 @@ bool cli_quiet (const CliArgs *args);
 void cli_print (CliArgs *args, const char *format, ...) G_GNUC_PRINTF (2, 3);
 void cli_print_text (CliArgs *args, const char *text, size_t length);
 void cli_flush (CliArgs *args);
+/* Forgets what has been printed and not written yet. */
+void cli_discard (CliArgs *args);
 /* Writes "TOOL: text\n" to standard error, as one line. */
 void cli_error (CliArgs *args, const char *format, ...) G_GNUC_PRINTF (2, 3);
 void cli_warning (CliArgs *args, const char *format, ...) G_GNUC_PRINTF (2, 3);

@@ -163,7 +163,10 @@ collect_options (const TnClass *class, uint32_t when, GArray *rows)
     TnOption row = option_row (class, i);
     if (!row.name)
       return;
-    uint32_t at = row.when & ~(uint32_t) TN_OPTION_REQUIRED;
+    /* The file name is an argument of its own. */
+    if (row.when & TN_OPTION_REQUIRED)
+      continue;
+    uint32_t at = row.when;
     if ((at ? at : TN_OPTION_OPEN) & when)
       g_array_append_val (rows, row);
   }

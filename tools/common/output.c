@@ -35,6 +35,13 @@ cli_flush (CliArgs *args)
 }
 
 void
+cli_discard (CliArgs *args)
+{
+  if (args->out)
+    g_string_truncate (args->out, 0);
+}
+
+void
 cli_print_text (CliArgs *args, const char *text, size_t length)
 {
   if (!args->out)

@@ -92,8 +92,10 @@ void
 cli_progress_set (CliProgress *progress, uint64_t done)
 {
   progress->done = done;
-  if (progress->script && percent (progress) >= progress->shown_percent + progress->step)
-    show_script (progress, percent (progress));
+  double now_percent = percent (progress);
+  bool complete = now_percent >= 100.0 && progress->shown_percent < 100.0;
+  if (progress->script && (complete || now_percent >= progress->shown_percent + progress->step))
+    show_script (progress, now_percent);
   int64_t now = tn_clock_ns ();
   if (now - progress->polled_ns < SHOW_EVERY_NS)
     return;
@@ -118,7 +120,7 @@ cli_progress_end (CliProgress *progress, bool complete)
   if (complete)
     progress->done = progress->total;
   if (progress->script) {
-    if (complete)
+    if (complete && progress->shown_percent < 100.0)
       show_script (progress, 100.0);
     cli_write (STDOUT_FILENO, "\n", 1);
   }

@@ -221,6 +221,8 @@ compare_nodes (Compare *compare)
   munmap (buffers, arena);
   if (compare->error)
     return cli_fail (args, compare->status, &compare->error);
+  if (compare->status == SAME)
+    cli_progress_set (&compare->progress, compare->longer);
   if (compare->status == SAME && !cli_quiet (args))
     cli_print (args, "Images are identical.\n");
   cli_flush (args);

@@ -101,10 +101,10 @@ check_target_format (const Convert *convert, GError **error)
     return 0;
   const TnClass *class;
   int ret = cli_find_format (target->format, &class, error);
-  if (ret >= 0 && !cli_flag (convert->args, "no-create"))
-    ret = img_check_create_options (target->name, target->format, convert->options, error);
   if (ret >= 0)
     ret = img_check_backing (target->format, convert->options, error);
+  if (ret >= 0 && !cli_flag (convert->args, "no-create"))
+    ret = img_check_create_options (target->name, target->format, convert->options, error);
   if (ret < 0)
     return ret;
   const TnFormatOps *ops = class->ops;

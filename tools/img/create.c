@@ -226,9 +226,9 @@ create (CliArgs *args, const char *filename, const char *format, TnOptions *opti
   if (ret >= 0)
     ret = take_size (args, options, &size, &size_known, error);
   if (ret >= 0)
-    ret = img_check_create_options (filename, format, options, error);
-  if (ret >= 0)
     ret = img_check_backing (format, options, error);
+  if (ret >= 0)
+    ret = img_check_create_options (filename, format, options, error);
   const char *backing = tn_options_get (options, "backing_file");
   if (ret >= 0 && backing && !*backing)
     return tn_fail (error, TN_OPTION_ERROR, EINVAL, "the name of the backing file is empty");

@@ -227,8 +227,13 @@ static int
 info_run (CliArgs *args)
 {
   GError *error = NULL;
-  if (!cli_json (args))
-    return describe_all (args, NULL, &error) < 0 ? cli_fail (args, EXIT_FAILURE, &error) : EXIT_SUCCESS;
+  if (!cli_json (args)) {
+    if (describe_all (args, NULL, &error) >= 0)
+      return EXIT_SUCCESS;
+    /* A description that lacks the end of the chain is none. */
+    cli_discard (args);
+    return cli_fail (args, EXIT_FAILURE, &error);
+  }
   g_autoptr (GString) text = g_string_sized_new (1024);
   g_autoptr (TnJson) json = tn_json_new (text, true);
   bool chain = cli_flag (args, "backing-chain");
