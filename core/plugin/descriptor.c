@@ -46,7 +46,7 @@ new_block (Adoption *adoption, size_t size)
 static int
 check_size (const Adoption *adoption, const char *what, size_t found, size_t least)
 {
-  if (found >= least && found <= STRUCT_MAX_SIZE && found % 4 == 0)
+  if (found >= least && found <= STRUCT_MAX_SIZE && found % _Alignof (void *) == 0)
     return 0;
   return fail (adoption, "%s has size %zu, wanted %zu to %d: the plugin is damaged or was not built with the SDK's "
                "macros", what, found, least, STRUCT_MAX_SIZE);

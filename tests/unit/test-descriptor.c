@@ -158,7 +158,7 @@ sweep (size_t real, size_t least, void (*set) (Sample *sample, size_t size))
   for (size_t size = 0; size <= 2 * real; size++) {
     Sample *sample = sample_new ();
     set (sample, size);
-    if (size >= least && size % 4 == 0) {
+    if (size >= least && size % _Alignof (void *) == 0) {
       assert_adopted (sample);
       g_free (sample);
     } else {
