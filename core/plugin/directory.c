@@ -89,19 +89,17 @@ tn_file_read (const char *path, char *buffer, size_t size, GError **error)
     return -ENOENT;
   if (fd < 0)
     return tn_fail_errno (error, TN_PLUGIN_ERROR, errno, "cannot open %s", path);
-  size_t length = 0;
-  ssize_t n = 1;
-  while (n > 0 && length < size) {
-    do
-      n = read (fd, buffer + length, size - length);
-    while (n < 0 && errno == EINTR);
-    length += n > 0 ? (size_t) n : 0;
-  }
+  /* One read gives all of a regular file that is short enough; a file being written meanwhile would be damaged
+   * however often it is asked. */
+  ssize_t n;
+  do
+    n = read (fd, buffer, size);
+  while (n < 0 && errno == EINTR);
   int failed = n < 0 ? errno : 0;
   close (fd);
   if (failed)
     return tn_fail_errno (error, TN_PLUGIN_ERROR, failed, "cannot read %s", path);
-  if (length == size)
+  if ((size_t) n == size)
     return tn_fail (error, TN_PLUGIN_ERROR, EFBIG, "%s is larger than %zu bytes: it is not a manifest", path, size - 1);
-  return (ssize_t) length;
+  return n;
 }

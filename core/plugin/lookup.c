@@ -49,14 +49,39 @@ tn_lookup_known (const TnRegistry *registry, TnKind kind, TnMatch *match, const 
   return false;
 }
 
+static void
+scan_name (TnRegistry *registry, unsigned kind, const char *name)
+{
+  g_autofree char *plugin = g_strconcat (tn_kind_name (kind), "-", name, NULL);
+  tn_scan_plugin (registry, plugin);
+}
+
+/* Whether the name is that of a class of some other kind only. */
+static bool
+belongs_to_other_kind (TnRegistry *registry, TnKind kind, const char *name)
+{
+  for (unsigned other = TN_KIND_FORMAT; other <= TN_KIND_CODEC; other++) {
+    if (tn_kind_info (other))
+      scan_name (registry, other, name);
+  }
+  TnFound found;
+  return !tn_lookup_known (registry, kind, tn_match_name, name, &found)
+         && !tn_lookup_known (registry, kind, tn_match_alias, name, &found)
+         && tn_lookup_known (registry, 0, tn_match_name, name, &found);
+}
+
 bool
 tn_lookup_name (TnRegistry *registry, TnKind kind, const char *name, TnFound *found)
 {
   if (tn_lookup_known (registry, kind, tn_match_name, name, found))
     return true;
   if (tn_name_is_valid (name)) {
-    g_autofree char *plugin = g_strconcat (tn_kind_name (kind), "-", name, NULL);
-    tn_scan_plugin (registry, plugin);
+    scan_name (registry, kind, name);
+    if (tn_lookup_known (registry, kind, tn_match_name, name, found)
+        || tn_lookup_known (registry, kind, tn_match_alias, name, found))
+      return true;
+    if (belongs_to_other_kind (registry, kind, name))
+      return false;
   }
   for (int step = 0; step < 3; step++) {
     g_autofree char *prefix = step == 1 ? g_strconcat (tn_kind_name (kind), "-", NULL) : g_strdup ("");
