@@ -36,7 +36,7 @@ take (Qcow2 *q, uint64_t first, uint64_t count, GError **error)
 int
 qcow2_alloc_run (Qcow2 *q, uint64_t want, uint64_t *offset, uint64_t *count, GError **error)
 {
-  uint64_t first, n;
+  uint64_t first = 0, n = 0;
   int ret = qcow2_reftable_load (q, error);
   while (ret == 0) {
     if ((ret = qcow2_find_free (q, q->free_hint, want, &first, &n, error)) < 0) {
@@ -84,7 +84,7 @@ find_contiguous (Qcow2 *q, uint64_t from, uint64_t n, uint64_t *first, GError **
 int
 qcow2_alloc_contiguous (Qcow2 *q, uint64_t n, uint64_t *offset, GError **error)
 {
-  uint64_t first, count;
+  uint64_t first = 0, count;
   if (n == 1) {
     return qcow2_alloc_run (q, 1, offset, &count, error);
   }

@@ -57,7 +57,7 @@ qcow2_bitmaps_read (Qcow2 *q, GArray **bitmaps, GError **error)
   }
   for (uint32_t i = 0; i < q->bitmap_count; i++) {
     Qcow2Bitmap bitmap = { .entry_offset = q->bitmap_directory_offset + at };
-    uint64_t used;
+    uint64_t used = 0;
     int ret = parse_entry (q, directory + at, length - at, &bitmap, &used, error);
     if (ret < 0) {
       return ret;

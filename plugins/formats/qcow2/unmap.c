@@ -67,7 +67,7 @@ unmap_in_slice (Qcow2 *q, TnMetaSlice *slice, uint64_t offset, uint64_t end, uin
     const Qcow2Entry old = qcow2_entry_load (q, entries, i);
     const Qcow2Kind kind = qcow2_entry_kind (q, old, base, 0);
     const uint32_t mask = q->extended ? covered_subclusters (q, base, offset, end) : 0;
-    Qcow2Entry new;
+    Qcow2Entry new = old;
     if (kind == QCOW2_KIND_INVALID) {
       ret = qcow2_corrupt (q, error, "the L2 entry 0x%016" PRIx64 " of guest offset 0x%" PRIx64 " cannot be right",
                            old.raw, base);
