@@ -223,14 +223,15 @@ file_prepare_device (FileCreate *job, int fd)
   return 0;
 }
 
-/* Nobody may be using what is about to be emptied; others may look at it and write to it afterwards. */
+/* Nobody may be writing to what is about to be emptied, nor rely on what it holds. */
 static int
 file_lock_for_create (FileCreate *job, int fd)
 {
   if (g_strcmp0 (tn_options_get (job->options, "locking"), "off") == 0)
     return 0;
   g_autoptr (GError) why = NULL;
-  int r = file_lock (fd, job->filename, 0, 0, TN_PERM_WRITE | TN_PERM_RESIZE, TN_PERM_RESIZE, &why);
+  int r = file_lock (fd, job->filename, 0, 0, TN_PERM_WRITE | TN_PERM_RESIZE, TN_PERM_WRITE | TN_PERM_RESIZE,
+                     &why);
 
   if (r == 0 || r != -EAGAIN)
     return 0; /* a file system without locks */
