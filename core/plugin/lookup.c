@@ -60,11 +60,14 @@ scan_name (TnRegistry *registry, unsigned kind, const char *name)
 static bool
 belongs_to_other_kind (TnRegistry *registry, TnKind kind, const char *name)
 {
-  for (unsigned other = TN_KIND_FORMAT; other <= TN_KIND_CODEC; other++) {
-    if (tn_kind_info (other))
-      scan_name (registry, other, name);
-  }
   TnFound found;
+  for (unsigned other = TN_KIND_FORMAT; other <= TN_KIND_CODEC; other++) {
+    if (other == kind || !tn_kind_info (other))
+      continue;
+    scan_name (registry, other, name);
+    if (tn_lookup_known (registry, 0, tn_match_name, name, &found))
+      break;
+  }
   return !tn_lookup_known (registry, kind, tn_match_name, name, &found)
          && !tn_lookup_known (registry, kind, tn_match_alias, name, &found)
          && tn_lookup_known (registry, 0, tn_match_name, name, &found);
