@@ -309,10 +309,13 @@ static int64_t
 memblock_pread (TnNode *node, void *buffer, uint64_t length, uint64_t offset, GError **error)
 {
   MemDisk *disk = disk_of (node);
-  if (offset >= disk->size)
+  g_mutex_lock (&disk->lock);
+  uint64_t size = disk->size;
+  g_mutex_unlock (&disk->lock);
+  if (offset >= size)
     return 0;
   /* Short now and then. */
-  length = MIN (length, disk->size - offset);
+  length = MIN (length, size - offset);
   if (length > 1000)
     length = 1000;
   struct iovec iov = { buffer, length };
