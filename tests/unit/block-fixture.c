@@ -20,7 +20,7 @@ find_disk (const char *name, bool make)
     disk = g_new0 (MemDisk, 1);
     disk->name = g_strdup (name);
     disk->ops = g_array_new (FALSE, TRUE, sizeof (MemOp));
-    g_mutex_init (&disk->lock);
+    pthread_mutex_init (&disk->lock, NULL);
     g_hash_table_insert (disks, disk->name, disk);
   }
   g_mutex_unlock (&disks_lock);
@@ -80,7 +80,7 @@ mem_disks_free (void)
     g_array_unref (disk->ops);
     g_free (disk->bytes);
     g_free (disk->name);
-    g_mutex_clear (&disk->lock);
+    pthread_mutex_destroy (&disk->lock);
     g_free (disk);
   }
   g_clear_pointer (&disks, g_hash_table_unref);
@@ -171,7 +171,8 @@ static void
 move_bytes (MemDisk *disk, const TnRequest *request)
 {
   uint64_t at = request->offset, total = 0;
-  if (request->op == TN_REQUEST_WRITE && at + request->length > disk->size && !disk->fixed)
+  if (request->op == TN_REQUEST_WRITE && at + request->length > disk->size
+      && !__atomic_load_n (&disk->fixed, __ATOMIC_RELAXED))
     set_disk_size (disk, at + request->length);
   for (unsigned i = 0; i < request->n_iov; i++) {
     size_t length = request->iov[i].iov_len;
@@ -192,7 +193,7 @@ move_bytes (MemDisk *disk, const TnRequest *request)
 static int
 perform (MemDisk *disk, const TnRequest *request)
 {
-  g_mutex_lock (&disk->lock);
+  pthread_mutex_lock (&disk->lock);
   int result = disk->fault ? disk->fault (disk, request) : 0;
   if (disk->max_transfer && request->n_iov)
     g_assert_cmpuint (request->length, <=, disk->max_transfer);
@@ -216,7 +217,7 @@ perform (MemDisk *disk, const TnRequest *request)
     }
   }
   log_op (disk, request, result);
-  g_mutex_unlock (&disk->lock);
+  pthread_mutex_unlock (&disk->lock);
   return result;
 }
 
@@ -255,9 +256,9 @@ static int
 mem_resize (TnNode *node, uint64_t size, TnPrealloc prealloc, GError **error)
 {
   MemDisk *disk = disk_of (node);
-  g_mutex_lock (&disk->lock);
+  pthread_mutex_lock (&disk->lock);
   set_disk_size (disk, size);
-  g_mutex_unlock (&disk->lock);
+  pthread_mutex_unlock (&disk->lock);
   return 0;
 }
 
@@ -309,9 +310,9 @@ static int64_t
 memblock_pread (TnNode *node, void *buffer, uint64_t length, uint64_t offset, GError **error)
 {
   MemDisk *disk = disk_of (node);
-  g_mutex_lock (&disk->lock);
+  pthread_mutex_lock (&disk->lock);
   uint64_t size = disk->size;
-  g_mutex_unlock (&disk->lock);
+  pthread_mutex_unlock (&disk->lock);
   if (offset >= size)
     return 0;
   /* Short now and then. */

@@ -3,6 +3,8 @@
 #ifndef BLOCK_FIXTURE_H
 #define BLOCK_FIXTURE_H
 
+#include <pthread.h>
+
 #include <tenon/drive.h>
 #include <tenon/format.h>
 #include <tenon/meta.h>
@@ -18,7 +20,7 @@ typedef struct MemOp {
 
 typedef struct MemDisk {
   char *name;
-  GMutex lock;
+  pthread_mutex_t lock; /* known to ThreadSanitizer, unlike GLib's */
   uint8_t *bytes;
   uint64_t size, capacity;
   bool exists;
