@@ -56,7 +56,7 @@ typedef struct TnBootPlan {
   TnBootFile *firmware_file, *kernel_file, *initrd_file;
   TnBootImage firmware, kernel;
   uint64_t initrd, initrd_length; /**< 0: none */
-  uint64_t fdt_address;
+  uint64_t fdt_address, fdt_room;
 } TnBootPlan;
 
 void tn_boot_plan_clear (TnBootPlan *plan);

@@ -3,6 +3,7 @@
 
 #include <fcntl.h>
 #include <stdlib.h>
+#include <sys/stat.h>
 #include <termios.h>
 #include <unistd.h>
 
@@ -30,18 +31,22 @@ terminal_make_raw (int fd, bool keep_signals)
 }
 
 /* A description of standard output of our own, so that making it non-blocking concerns nobody else. */
-static int
-reopen_output (bool *own)
+static void
+reopen_output (TnChardevBackend *backend)
 {
-  *own = false;
-  int flags = fcntl (STDOUT_FILENO, F_GETFL);
-  if (flags < 0)
-    return -1;
-  if (!isatty (STDOUT_FILENO))
-    return STDOUT_FILENO;
+  struct stat status;
+  backend->out = STDOUT_FILENO;
+  if (fstat (STDOUT_FILENO, &status) != 0) {
+    backend->out = -1;
+    return;
+  }
+  if (S_ISREG (status.st_mode))
+    return;
   int fd = open ("/proc/self/fd/1", O_WRONLY | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
-  *own = fd >= 0;
-  return fd >= 0 ? fd : STDOUT_FILENO;
+  backend->own_out = fd >= 0;
+  backend->may_block = fd < 0;
+  if (fd >= 0)
+    backend->out = fd;
 }
 
 static void
@@ -49,7 +54,7 @@ open_stdio (TnChardevBackend *backend, bool mux)
 {
   backend->mux = mux;
   backend->in = STDIN_FILENO;
-  backend->out = reopen_output (&backend->own_out);
+  reopen_output (backend);
   if (isatty (STDIN_FILENO))
     backend->terminal = terminal_make_raw (STDIN_FILENO, !mux);
 }

@@ -30,16 +30,26 @@ static void chardev_update_input (TnChardev *chardev);
 
 /* ---- Output --------------------------------------------------------------------------------------- */
 
+/* How much can be written without blocking. */
+static size_t
+output_writable (const TnChardev *chardev)
+{
+  struct pollfd out = { .fd = chardev->backend.out, .events = POLLOUT };
+  if (!chardev->backend.may_block)
+    return SIZE_MAX;
+  /* Whatever is ready takes at least this much. */
+  return poll (&out, 1, 0) > 0 ? 512 : 0;
+}
+
 /* Writes what the host takes at once.  The caller holds the lock. */
 static void
 output_flush (TnChardev *chardev)
 {
   while (chardev->output->len > 0) {
-    struct pollfd out = { .fd = chardev->backend.out, .events = POLLOUT };
-    if (poll (&out, 1, 0) <= 0)
+    const size_t room = output_writable (chardev);
+    if (room == 0)
       return;
-    /* A terminal or pipe that is ready takes this much without blocking. */
-    ssize_t n = write (chardev->backend.out, chardev->output->data, MIN (chardev->output->len, 512u));
+    ssize_t n = write (chardev->backend.out, chardev->output->data, MIN (chardev->output->len, room));
     if (n < 0 && (errno == EAGAIN || errno == EINTR))
       return;
     if (n < 0) {
@@ -226,6 +236,15 @@ input_ready (int fd, short events, void *opaque)
   chardev_update_input (chardev);
 }
 
+/* For a descriptor that can't be watched, such as a file: it is always ready. */
+static void
+input_posted (void *opaque)
+{
+  TnChardev *chardev = opaque;
+  if (chardev_posted (chardev))
+    input_ready (chardev->backend.in, POLLIN, chardev);
+}
+
 /* Watches the input descriptor exactly while somebody can take a byte. */
 static void
 chardev_update_input (TnChardev *chardev)
@@ -237,7 +256,12 @@ chardev_update_input (TnChardev *chardev)
   if (chardev->output_watched && chardev->backend.out == chardev->backend.in)
     events |= POLLOUT;
   pthread_mutex_unlock (&chardev->lock);
-  tn_loop_watch_fd (chardev->loop, chardev->backend.in, events, input_ready, chardev, NULL);
+  if (tn_loop_watch_fd (chardev->loop, chardev->backend.in, events, input_ready, chardev, NULL) < 0 && events != 0) {
+    pthread_mutex_lock (&chardev->lock);
+    chardev->posts++;
+    pthread_mutex_unlock (&chardev->lock);
+    tn_loop_post (chardev->loop, input_posted, chardev);
+  }
 }
 
 static void

@@ -13,6 +13,7 @@
 typedef struct TnChardevBackend {
   int in, out;
   bool own_in, own_out; /**< close them at the end */
+  bool may_block;       /**< writing more than is polled for could block */
   bool mux;             /**< Ctrl-A is an escape key */
   char *path;           /**< of a pseudo-terminal */
   int keep;             /**< a descriptor to keep open, -1 for none */

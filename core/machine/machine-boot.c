@@ -83,6 +83,7 @@ tn_machine_place (TnMachine *machine, GError **error)
   /* A small machine runs small programs: the tree then simply takes the end of RAM. */
   const uint64_t room = machine->memory >= 8 * FDT_ROOM ? FDT_ROOM : FDT_ROOM / 32;
   boot->fdt_address = (top - MIN (room, top)) & ~(room - 1);
+  boot->fdt_room = top - boot->fdt_address;
   if (boot->fdt_address < bottom)
     return tn_fail (error, TN_MACHINE_ERROR, ENOSPC,
                     "no room for the device tree above what is loaded: give the machine more memory (-m)");
@@ -170,6 +171,10 @@ int
 tn_machine_enter (TnMachine *machine, GError **error)
 {
   const TnBootPlan *boot = &machine->boot;
+  if (machine->fdt_length > boot->fdt_room)
+    return tn_fail (error, TN_MACHINE_ERROR, ENOSPC,
+                    "the device tree (%zu KiB) does not fit at the end of RAM: give the machine more memory (-m)",
+                    machine->fdt_length >> 10);
   int r = tn_space_load (machine->space, boot->fdt_address, machine->fdt, machine->fdt_length, error);
   for (guint i = 0; r == 0 && i < machine->board->roms->len; i++)
     r = fill_rom (machine, g_ptr_array_index (machine->board->roms, i), error);

@@ -165,6 +165,8 @@ tn_machine_run (TnMachine *machine, int *status, GError **error)
 {
   if (!machine->realized)
     return tn_fail (error, TN_MACHINE_ERROR, EINVAL, "the machine has not been built");
+  if (!machine->boot.firmware.loaded && !machine->boot.kernel.loaded)
+    return tn_fail (error, TN_MACHINE_ERROR, EINVAL, "there is nothing to boot: give -kernel FILE or -bios FILE");
   int r = machine_start (machine, error);
   if (r < 0)
     return r;
