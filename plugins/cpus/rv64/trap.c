@@ -190,7 +190,7 @@ rv_op_ecall (RvHart *hart, const RvInsn *insn)
 RvDone
 rv_op_ebreak (RvHart *hart, const RvInsn *insn)
 {
-  rv_raise (hart, CAUSE_BREAKPOINT, hart->pc);
+  rv_raise (hart, CAUSE_BREAKPOINT, 0);
   return RV_TRAP;
 }
 
