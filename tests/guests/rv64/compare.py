@@ -18,6 +18,7 @@ import tempfile
 import streams
 
 HERE = os.path.dirname(os.path.abspath(__file__))
+LIMIT = 60  # seconds for one program
 COMPILER = 'riscv64-unknown-elf-gcc'
 QEMU = 'qemu-system-riscv64'
 # Extensions that Tenon doesn't offer are switched off, so that their encodings are illegal in both.
@@ -31,8 +32,8 @@ def build(out, sources, extra=()):
 
 
 def run(command, program):
-    done = subprocess.run(command + [program], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
-                          stderr=subprocess.PIPE, timeout=240, check=False)
+    done = subprocess.run(['timeout', str(LIMIT), *command, program], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                          stderr=subprocess.PIPE, check=False)
     text = done.stdout.decode('latin-1').replace('\r', '')
     if done.returncode:
         text += 'exit status %d %s\n' % (done.returncode, done.stderr.decode('latin-1').strip())
