@@ -176,7 +176,7 @@ add_drive (TnMachine *machine, const char *text, unsigned index, GError **error)
   g_autofree char *interface = take_option (options, "if");
   g_autofree char *id = take_option (options, "id");
   g_autofree char *media = take_option (options, "media");
-  g_autofree char *slot = take_option (options, "index");
+  g_free (take_option (options, "index"));
   if (id == NULL)
     id = g_strdup_printf ("%s%u", interface != NULL ? interface : "drive", index);
   if (media != NULL && strcmp (media, "disk") != 0)
@@ -251,7 +251,7 @@ add_device (TnMachine *machine, const char *text, GPtrArray *made, GError **erro
     return r;
   g_autofree char *class_name = take_option (options, "driver");
   g_autofree char *id = take_option (options, "id");
-  g_autofree char *bus = take_option (options, "bus");
+  g_free (take_option (options, "bus"));
   if (class_name == NULL)
     return tn_fail (error, TN_OPTION_ERROR, EINVAL, "-device %s: wants a class, -device help lists them", text);
   const char *drive = tn_options_get (options, "drive");
