@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 # bin/ and lib/ in the build folder: tools that run without being installed.  They find
 # libtenon by $ORIGIN/../lib, and libtenon finds its plugins beside itself, as when installed.
-all-local: stage
+all-local: stage $(fuzz_programs)
 .PHONY: stage
 stage: $(bin_PROGRAMS) $(lib_LTLIBRARIES) $(plugin_LTLIBRARIES) $(plugin_DATA)
 	@$(MKDIR_P) bin lib/tenon/plugins share/tenon/boards
