@@ -41,7 +41,7 @@ tn_space_ram (TnSpace *space, uint64_t address, TnRamSpan *span)
   uint64_t offset = address - entry.base;
   span->host = entry.host + offset;
   span->length = entry.last - address + 1;
-  span->base = entry.region_base;
+  span->base = entry.base;
   span->writable = entry.kind == TN_ENTRY_RAM && entry.watch.size == 0;
   span->dirty = entry.dirty + (offset >> TN_PAGE_SHIFT);
   return true;

@@ -41,7 +41,7 @@ typedef struct TnMmioOps {
 typedef struct TnRamSpan {
   uint8_t *host;      /**< host address of the byte asked for */
   uint64_t length;    /**< bytes that follow contiguously, from the byte asked for */
-  uint64_t base;      /**< guest-physical address of the region */
+  uint64_t base;      /**< guest-physical address where this run, alike throughout, begins */
   bool writable;      /**< else stores go through tn_space_write(), which knows what to do: ROM faults, watched RAM works */
   uint8_t *dirty;     /**< TnDirty bits of the page that holds the byte asked for, one byte per 4 KiB page,
                            contiguous for the span; set bits atomically */

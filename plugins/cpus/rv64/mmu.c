@@ -439,6 +439,12 @@ rv_atomic_place (RvHart *hart, uint64_t address, unsigned bytes, RvAccess access
     return (void *) (entry->addend + (uintptr_t) address);
   if (!data_place (hart, address, bytes, access, &place))
     return NULL;
+  /* RAM of a page that somebody watches: a store is waited for there, an atomic is not. */
+  if (!place.host && access == RV_WRITE) {
+    place.host = tn_space_dma_map (hart->space, place.physical, bytes, true);
+    if (place.host)
+      tn_space_mark_dirty (hart->space, place.physical, bytes);
+  }
   if (!place.host)
     access_fault (hart, address, access);
   return place.host;
