@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* Linux AIO: io_submit(2) in batches, completions from the ring that the kernel shares. */
 #define _GNU_SOURCE
+#include "io/checkers.h"
 #include "io/loop-private.h"
 
 #include <limits.h>
@@ -28,8 +29,21 @@ typedef struct TnAio {
   aio_context_t context;
   int event_fd;
   uint32_t in_kernel;
+  bool shared; /* completions can be read where the kernel puts them */
   TnOpQueue queue;
 } TnAio;
+
+static AioRing *
+ring_of (const TnAio *aio)
+{
+  return (AioRing *) (uintptr_t) aio->context;
+}
+
+static bool
+can_share (const TnAio *aio)
+{
+  return ring_of (aio)->magic == AIO_RING_MAGIC && ring_of (aio)->incompat == 0;
+}
 
 static bool
 take_shared (AioRing *ring, struct io_event *event)
@@ -46,11 +60,10 @@ take_shared (AioRing *ring, struct io_event *event)
 static bool
 take_event (TnAio *aio, struct io_event *event)
 {
-  AioRing *ring = (AioRing *) (uintptr_t) aio->context;
   struct timespec now = { 0, 0 };
 
-  if (G_LIKELY (ring->magic == AIO_RING_MAGIC && ring->incompat == 0))
-    return take_shared (ring, event);
+  if (G_LIKELY (aio->shared))
+    return take_shared (ring_of (aio), event);
   return syscall (SYS_io_getevents, aio->context, 0, 1, event, &now) == 1;
 }
 
@@ -86,12 +99,17 @@ tn_aio_available (TnLoop *loop, GError **error)
 
   if (aio)
     return 0;
+  /* Valgrind takes the kernel's ring for memory that nobody allocated, and expects control blocks to
+   * live until their completion. */
+  if (RUNNING_ON_VALGRIND)
+    return tn_fail (error, TN_IO_ERROR, ENOSYS, "Linux AIO cannot be used under Valgrind: use the threads engine");
   aio = g_new0 (TnAio, 1);
   if (syscall (SYS_io_setup, DEPTH, &aio->context)) {
     failed = tn_fail_errno (error, TN_IO_ERROR, errno, "Linux AIO cannot be used here (the threads engine can)");
     g_free (aio);
     return failed;
   }
+  aio->shared = can_share (aio);
   failed = aio_watch (loop, aio, error);
   loop->aio = aio;
   if (failed)

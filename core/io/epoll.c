@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* The backend for kernels without io_uring: epoll for descriptors, worker threads for files. */
 #define _GNU_SOURCE
+#include "io/checkers.h"
 #include "io/loop-private.h"
 
 #include <fcntl.h>
@@ -26,6 +27,7 @@ epoll_of (TnLoop *loop)
     return epoll;
   epoll = g_new0 (TnEpoll, 1);
   epoll->fd = epoll_create1 (EPOLL_CLOEXEC);
+  epoll->no_pwait2 = RUNNING_ON_VALGRIND;
   loop->engine = epoll;
   return epoll;
 }

@@ -1,20 +1,13 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #define _GNU_SOURCE
 #include "io/stack.h"
+#include "io/checkers.h"
 
-#include <config.h>
 #include <pthread.h>
 #include <sys/mman.h>
 #include <unistd.h>
 
 #include <glib.h>
-
-#ifdef HAVE_VALGRIND_VALGRIND_H
-#include <valgrind/valgrind.h>
-#else
-#define VALGRIND_STACK_REGISTER(base, top) 0
-#define VALGRIND_STACK_DEREGISTER(id) ((void) (id))
-#endif
 
 /* Only pages that are touched cost memory.  Checkers make frames larger. */
 #if defined TN_WITH_ASAN || defined TN_WITH_TSAN

@@ -488,10 +488,12 @@ test_ops_threads (TnLoop *loop)
 static void
 test_ops_mixed (TnLoop *loop)
 {
-  const TnFdEngine engines[] = { TN_FD_ENGINE_DEFAULT, TN_FD_ENGINE_LINUX_AIO, TN_FD_ENGINE_THREADS };
+  TnFdEngine engines[] = { TN_FD_ENGINE_DEFAULT, TN_FD_ENGINE_LINUX_AIO, TN_FD_ENGINE_THREADS };
   g_autofree Op *ops = g_new (Op, 300);
   int fd = make_file (), left = 300;
 
+  if (tn_loop_has_engine (loop, TN_FD_ENGINE_LINUX_AIO, NULL))
+    engines[1] = TN_FD_ENGINE_THREADS;
   for (int i = 0; i < 300; i++) {
     op_init (&ops[i], engines[i % 3], fd, TN_FD_READ, (uint64_t) (i % 200) * BLOCK);
     ops[i].left = &left;
