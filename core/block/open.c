@@ -91,14 +91,16 @@ detect_zeroes (const TnOptions *common)
 static const TnClass *
 find_class (const char *driver, GError **error)
 {
-  g_autoptr (GError) why = NULL;
-  const TnClass *class = tn_class_find (TN_KIND_FORMAT, driver, &why);
+  g_autoptr (GError) no_format = NULL, no_protocol = NULL;
+  const TnClass *class = tn_class_find (TN_KIND_FORMAT, driver, &no_format);
+  if (!class)
+    class = tn_class_find (TN_KIND_PROTOCOL, driver, &no_protocol);
   if (class)
     return class;
-  class = tn_class_find (TN_KIND_PROTOCOL, driver, NULL);
-  if (class)
-    return class;
-  g_propagate_error (error, g_steal_pointer (&why));
+  /* A plugin that is there but cannot be used says more than that there is none. */
+  bool format_says_more = no_format->code != ENOENT || no_protocol->code == ENOENT;
+  GError **best = format_says_more ? &no_format : &no_protocol;
+  g_propagate_error (error, g_steal_pointer (best));
   return NULL;
 }
 
