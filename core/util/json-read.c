@@ -3,6 +3,7 @@
 #include <stdio.h>
 
 #include <jansson.h>
+#include <sys/auxv.h>
 
 #include <tenon/json.h>
 
@@ -81,6 +82,15 @@ walk_value (const Walk *walk, const char *name, json_t *value, unsigned depth, G
   return walk->event (TN_JSON_NULL, name, NULL, walk->opaque, error);
 }
 
+/* jansson would open /dev/urandom for this; the kernel has already given every process some random bytes. */
+static void
+seed_hashes (void)
+{
+  const uint8_t *random = (const uint8_t *) getauxval (AT_RANDOM);
+  if (random != NULL)
+    json_object_seed (tn_load_le32 (random) | 1);
+}
+
 int
 tn_json_read (const char *text,
               int (*event) (TnJsonType type, const char *name, const char *value, void *opaque, GError **error),
@@ -91,6 +101,7 @@ tn_json_read (const char *text,
     return tn_fail (error, TN_OPTION_ERROR, E2BIG, "JSON text of %zu bytes is too long: the limit is %u", length,
                     JSON_MAX_LENGTH);
   json_error_t why;
+  seed_hashes ();
   json_t *root = json_loadb (text, length, JSON_REJECT_DUPLICATES | JSON_DECODE_ANY, &why);
   if (!root)
     return tn_fail (error, TN_OPTION_ERROR, EINVAL, "JSON text is wrong at line %d, column %d: %s", why.line,
