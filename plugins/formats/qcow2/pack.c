@@ -29,6 +29,9 @@ qcow2_pack (TnNode *node, const void *in, size_t in_length, void *out, size_t ou
   if (q->external) {
     return qcow2_fail (q, error, ENOTSUP, "compressed clusters cannot be kept in an external data file");
   }
+  if (q->extended) {
+    return -E2BIG; /* what comes is one subcluster, and only whole clusters can be packed */
+  }
   if (in_length > q->cluster_size) {
     return qcow2_fail (q, error, EINVAL, "%zu bytes are more than a cluster", in_length);
   }

@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* Zero clusters and discards. */
+/*
+ * Zero clusters and discards.  What is discarded reads as zeroes from then on, also over a backing file; without one,
+ * what is unallocated reads as zeroes already.
+ */
 #include "qcow2.h"
 
 static bool
@@ -23,7 +26,7 @@ static bool
 unmapped_cluster (const Qcow2 *q, Qcow2Entry old, Qcow2Kind kind, uint32_t flags, Qcow2Entry *new)
 {
   const bool nothing = kind == QCOW2_KIND_UNALLOCATED || kind == QCOW2_KIND_ZERO;
-  if (nothing && (kind == QCOW2_KIND_ZERO || !has_backing (q) || !(flags & TN_UNMAP_ZERO))) {
+  if (nothing && (kind == QCOW2_KIND_ZERO || !has_backing (q))) {
     return false;
   }
   if (q->header.version < 3) {
@@ -44,8 +47,7 @@ unmapped_subclusters (Qcow2 *q, Qcow2Entry old, uint64_t base, uint32_t mask, ui
   if (!packed && !has_backing (q) && !(allocated & mask)) {
     return false; /* unallocated reads as zeroes already */
   }
-  const uint32_t made_zero = flags & TN_UNMAP_ZERO ? mask : mask & allocated;
-  *new = (Qcow2Entry){ place, (uint64_t) (allocated & ~mask) | (uint64_t) (zero | made_zero) << 32 };
+  *new = (Qcow2Entry){ place, (uint64_t) (allocated & ~mask) | (uint64_t) (zero | mask) << 32 };
   const bool whole = (uint32_t) new->bitmap == 0;
   const bool keep = !packed && (!(flags & TN_UNMAP_RELEASE) || g_hash_table_contains (q->inflight, &cluster));
   if (packed || (whole && !(keep && (place & QCOW2_COPIED)))) {
@@ -92,13 +94,6 @@ unmap_in_slice (Qcow2 *q, TnMetaSlice *slice, uint64_t offset, uint64_t end, uin
   return ret;
 }
 
-/* Whether something would change where there is no L2 table at all. */
-static bool
-needs_table (const Qcow2 *q, uint32_t flags)
-{
-  return (flags & TN_UNMAP_ZERO) && has_backing (q);
-}
-
 int
 qcow2_unmap_range (Qcow2 *q, uint64_t offset, uint64_t length, uint32_t flags, GError **error)
 {
@@ -106,7 +101,7 @@ qcow2_unmap_range (Qcow2 *q, uint64_t offset, uint64_t length, uint32_t flags, G
   while (offset < end) {
     const uint64_t index = qcow2_l1_index (q, offset);
     TnMetaSlice *slice;
-    if (index < q->l1_size && q->l1[index] == 0 && !needs_table (q, flags)) {
+    if (index < q->l1_size && q->l1[index] == 0 && !has_backing (q)) {
       offset = (index + 1) * span;
       continue;
     }
