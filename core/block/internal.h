@@ -169,6 +169,7 @@ struct TnNode {
   bool opened;     /* the driver's open() has succeeded */
   bool opening;    /* one thread, no requests but open()'s own */
   uint32_t unit;
+  uint32_t pack_unit; /* 0: the same */
   uint32_t flags;  /* atomic */
   uint64_t size;   /* atomic */
   TnLimits limits;

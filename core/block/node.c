@@ -122,6 +122,12 @@ tn_node_set_allocation_unit (TnNode *node, uint32_t bytes)
 }
 
 void
+tn_node_set_pack_unit (TnNode *node, uint32_t bytes)
+{
+  node->pack_unit = bytes;
+}
+
+void
 tn_node_set_limits (TnNode *node, const TnLimits *limits)
 {
   node->limits = *limits;

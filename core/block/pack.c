@@ -339,7 +339,7 @@ write_units (TnNode *node, const TnData *data, uint64_t offset, uint64_t end, En
 int
 tn_pack_write (TnNode *node, const TnData *data, uint64_t offset, uint64_t length, GError **error)
 {
-  uint64_t end = offset + length, unit = node->unit;
+  uint64_t end = offset + length, unit = node->pack_unit ? node->pack_unit : node->unit;
   if (!node->format.pack || !unit)
     return tn_fail (error, TN_BLOCK_ERROR, ENOTSUP, "%s: format '%s' cannot compress", tn_node_filename (node),
                     node->class->name);

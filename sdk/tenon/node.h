@@ -324,6 +324,9 @@ TN_API void tn_node_set_backing (TnNode *node, const char *filename, const char 
 /** Called by open(): bytes that reserve() hands out at a time (cluster, grain, block); requests that allocate
  *  exclude each other within one unit. */
 TN_API void tn_node_set_allocation_unit (TnNode *node, uint32_t bytes);
+/** Called by open(): bytes that pack() encodes at a time, where that is not the allocation unit (qcow2's subclusters are
+ *  allocated one by one, but only whole clusters are compressed). */
+TN_API void tn_node_set_pack_unit (TnNode *node, uint32_t bytes);
 /** Called by open(): limits of this node's own requests. */
 TN_API void tn_node_set_limits (TnNode *node, const TnLimits *limits);
 /** The map changed other than by commit and unmap through the core: extents made before are stale. */

@@ -39,15 +39,15 @@ skip () {
 
 # check NAME COMMAND…: it succeeds
 check () {
-  name=$1
+  title=$1
   shift
   "$@" > diff.out 2>&1
-  verdict $? "$name"
+  verdict $? "$title"
 }
 
 # same NAME ARGUMENT…: standard output and status are those of qemu-img
 same () {
-  name=$1
+  title=$1
   shift
   "$img" "$@" > ours.out 2> ours.err
   ours=$?
@@ -56,12 +56,12 @@ same () {
   { [ $ours -eq $theirs ] && diff theirs.out ours.out; } > diff.out
   result=$?
   [ $result -eq 0 ] || { echo "status $ours, qemu-img $theirs"; cat ours.err; } >> diff.out
-  verdict $result "$name"
+  verdict $result "$title"
 }
 
 # same_json NAME ARGUMENT…: as same, for JSON: every member that qemu-img prints is there with the same value
 same_json () {
-  name=$1
+  title=$1
   shift
   "$img" "$@" > ours.out 2> ours.err
   ours=$?
@@ -83,7 +83,7 @@ walk(theirs, ours, '')
 PY
   result=$?
   [ $result -eq 0 ] || { echo "status $ours, qemu-img $theirs"; cat ours.err; } >> diff.out
-  verdict $result "$name"
+  verdict $result "$title"
 }
 
 # refused STATUS TEXT ARGUMENT…: ends with the status and one line on standard error that holds the text

@@ -1,0 +1,172 @@
+#!/bin/sh
+# SPDX-License-Identifier: LGPL-2.1-or-later
+# tenon-img on qcow2 images: what it makes QEMU reads and checks, and the other way round.
+. "${TN_SRC_DIR:?}/tests/e2e/img-common.sh"
+has_qcow2 || skip_all "the qcow2 format has not been built"
+[ -n "$qemu" ] && [ -n "$qemu_io" ] || skip_all "qemu-img and qemu-io are not installed (qemu-utils)"
+
+# 6 MiB: data, holes, zeroes, and a size that no cluster divides
+truncate -s 6M disk.raw
+head -c 700000 /dev/urandom | dd of=disk.raw bs=1000 seek=100 conv=notrunc status=none
+yes 'compressible text' | head -c 1500000 | dd of=disk.raw bs=1000 seek=3000 conv=notrunc status=none
+truncate -s 6291968 disk.raw
+
+quiet_qemu_io () {
+  "$qemu_io" "$@" > /dev/null
+}
+
+# ---- make: QEMU finds what it would have made
+for options in "" compat=0.10 cluster_size=512 cluster_size=2M lazy_refcounts=on refcount_bits=1 refcount_bits=64 \
+    compression_type=zstd extended_l2=on preallocation=metadata; do
+  "$img" create -q -f qcow2 -o "size=8M${options:+,$options}" ours.qcow2
+  "$qemu" create -q -f qcow2 -o "size=8M${options:+,$options}" theirs.qcow2
+  "$qemu" info ours.qcow2 | grep -v '^image:\|^disk size' > ours.out
+  "$qemu" info theirs.qcow2 | grep -v '^image:\|^disk size' > theirs.out
+  check "create -o '$options' makes what qemu-img makes" diff theirs.out ours.out
+  check "create -o '$options' is consistent" "$qemu" check -q ours.qcow2
+  check "create -o '$options' reads as zeroes" sh -c "truncate -s 8M zero.raw; '$qemu' compare -q -f qcow2 -F raw ours.qcow2 zero.raw"
+done
+
+# ---- convert there and back
+for options in "" compat=0.10 cluster_size=512 cluster_size=4k cluster_size=2M lazy_refcounts=on refcount_bits=1 \
+    extended_l2=on preallocation=metadata preallocation=full compression_type=zstd; do
+  for how in "" -c "-S 0" "-m 1" -W "-t none"; do
+    rm -f ours.qcow2 back.raw
+    # shellcheck disable=SC2086
+    "$img" convert $how -O qcow2 ${options:+-o $options} disk.raw ours.qcow2 2> ours.err
+    check "convert $how -o '$options': QEMU reads the same" "$qemu" compare -q -f raw -F qcow2 disk.raw ours.qcow2
+    check "convert $how -o '$options': QEMU finds no error" "$qemu" check -q ours.qcow2
+    check "convert $how -o '$options': back" sh -c "'$img' convert -f qcow2 ours.qcow2 back.raw && cmp disk.raw back.raw"
+  done
+done
+for how in "" -c; do
+  # shellcheck disable=SC2086
+  "$qemu" convert $how -O qcow2 disk.raw theirs.qcow2
+  check "convert of qemu-img's $how image" sh -c "'$img' convert theirs.qcow2 back.raw && cmp disk.raw back.raw"
+done
+check "a sparse image stays small" sh -c "'$img' convert -O qcow2 disk.raw ours.qcow2; '$qemu' convert -O qcow2 disk.raw theirs.qcow2; test \$(stat -c %s ours.qcow2) -le \$((\$(stat -c %s theirs.qcow2) + 65536))"
+check "a compressed one smaller" sh -c "'$img' convert -c -O qcow2 disk.raw small.qcow2; test \$(stat -c %s small.qcow2) -lt \$(stat -c %s ours.qcow2)"
+
+# ---- chains
+"$img" convert -O qcow2 disk.raw base.qcow2
+"$img" create -q -f qcow2 -b base.qcow2 -F qcow2 mid.qcow2
+quiet_qemu_io -c 'write -P 1 64k 64k' -c 'write -z 1M 128k' mid.qcow2
+"$img" create -q -f qcow2 -b mid.qcow2 -F qcow2 top.qcow2 8M
+quiet_qemu_io -c 'write -P 2 100k 10k' -c 'write -P 3 7M 300k' top.qcow2
+"$qemu" convert top.qcow2 want.raw
+for name in base mid top; do
+  same "info of $name" info $name.qcow2
+  same_json "info of $name, JSON" info --output=json $name.qcow2
+  same "map of $name" map $name.qcow2
+  same "map of $name, JSON" map --output=json $name.qcow2
+  same "check of $name" check $name.qcow2
+  same_json "check of $name, JSON" check --output=json $name.qcow2
+done
+same "info --backing-chain" info --backing-chain top.qcow2
+same_json "info --backing-chain, JSON" info --backing-chain --output=json top.qcow2
+same "map of compressed data is refused" map small.qcow2
+same "map of compressed data, JSON" map --output=json small.qcow2
+same "check of compressed data" check small.qcow2
+same "compare" compare top.qcow2 want.raw
+same "compare -s" compare -s top.qcow2 want.raw
+same "measure qcow2" measure -O qcow2 disk.raw
+same_json "measure qcow2, JSON" measure -O qcow2 --output=json top.qcow2
+same "measure of a size" measure -O qcow2 --size 1G
+same "measure -o" measure -O qcow2 -o cluster_size=4k disk.raw
+check "a chain converts" sh -c "'$img' convert top.qcow2 back.raw && cmp want.raw back.raw"
+check "convert -B keeps what the base has" sh -c "'$img' convert -O qcow2 -B mid.qcow2 -F qcow2 top.qcow2 thin.qcow2 && '$qemu' compare -q thin.qcow2 want.raw && '$qemu' check -q thin.qcow2 && test \$(stat -c %s thin.qcow2) -lt 1500000"
+"$qemu" convert -O qcow2 -B mid.qcow2 -F qcow2 top.qcow2 thin2.qcow2
+"$qemu" map --output=json thin2.qcow2 | sed 's/, "offset": [0-9]*//' > theirs.out
+"$img" map --output=json thin.qcow2 | sed 's/, "offset": [0-9]*//' > ours.out
+check "as qemu-img does" diff theirs.out ours.out
+
+# ---- snapshots
+cp base.qcow2 snap.qcow2
+"$qemu" snapshot -c first snap.qcow2
+quiet_qemu_io -c 'write -P 9 0 1M' snap.qcow2
+"$qemu" snapshot -c second-with-a-long-name snap.qcow2
+same "info of snapshots" info snap.qcow2
+same_json "info of snapshots, JSON" info --output=json snap.qcow2
+same "snapshot -l" snapshot -l snap.qcow2
+for param in first 1 snapshot.name=first snapshot.id=1; do
+  check "convert -l $param" sh -c "'$img' convert -l $param snap.qcow2 back.raw && cmp disk.raw back.raw"
+done
+
+# ---- resize
+cp base.qcow2 size.qcow2
+check "resize grows" sh -c "'$img' resize -q size.qcow2 +10M && '$qemu' check -q size.qcow2 && '$qemu' compare -q size.qcow2 disk.raw"
+check "resize --shrink" sh -c "'$img' resize -q --shrink size.qcow2 1M && '$qemu' check -q size.qcow2 && head -c 1M disk.raw > part.raw && '$qemu' compare -q -s -f raw -F raw part.raw part.raw && '$qemu' compare -q size.qcow2 part.raw"
+check "resize --preallocation=metadata" sh -c "'$img' resize -q --preallocation=metadata size.qcow2 4M && '$qemu' check -q size.qcow2"
+
+# ---- rebase
+cp top.qcow2 re.qcow2
+check "rebase onto the base" sh -c "'$img' rebase -b base.qcow2 -F qcow2 re.qcow2 && '$qemu' compare -q re.qcow2 want.raw && '$qemu' check -q re.qcow2 && '$qemu' info re.qcow2 | grep -qx 'backing file: base.qcow2'"
+check "rebase onto nothing" sh -c "'$img' rebase -b '' re.qcow2 && '$qemu' compare -q re.qcow2 want.raw && '$qemu' check -q re.qcow2 && ! '$qemu' info re.qcow2 | grep -q 'backing file'"
+cp top.qcow2 re.qcow2
+check "rebase -u only renames" sh -c "'$img' rebase -u -b other.qcow2 -F qcow2 re.qcow2 && '$qemu' info re.qcow2 | grep -qx 'backing file: other.qcow2'"
+"$img" create -q -f raw other.raw 20M
+cp top.qcow2 re.qcow2
+check "rebase onto a longer raw image" sh -c "tr '\0' y < other.raw > yes.raw; '$img' rebase -p -b yes.raw -F raw re.qcow2 > out.txt && '$qemu' compare -q re.qcow2 want.raw"
+
+# ---- commit
+cp mid.qcow2 mid2.qcow2
+"$img" create -q -f qcow2 -b mid2.qcow2 -F qcow2 top2.qcow2 8M
+quiet_qemu_io -c 'write -P 2 100k 10k' -c 'write -P 3 7M 300k' -c 'write -z 3M 64k' top2.qcow2
+"$qemu" convert top2.qcow2 want2.raw
+check "commit -d leaves the overlay" sh -c "'$img' commit -q -d top2.qcow2 && '$qemu' compare -q mid2.qcow2 want2.raw && '$qemu' compare -q top2.qcow2 want2.raw && '$qemu' check -q mid2.qcow2 && '$qemu' check -q top2.qcow2"
+check "commit says so, and empties it" sh -c "'$img' commit top2.qcow2 | grep -qx 'Image committed\.' && '$qemu' compare -q top2.qcow2 want2.raw && '$qemu' check -q top2.qcow2 && ! '$qemu' map --output=json top2.qcow2 | grep -q '\"depth\": 0, \"present\": true, \"zero\": false'"
+cp base.qcow2 base3.qcow2
+"$img" create -q -f qcow2 -b base3.qcow2 -F qcow2 mid3.qcow2
+quiet_qemu_io -c 'write -P 1 64k 64k' mid3.qcow2
+"$img" create -q -f qcow2 -b mid3.qcow2 -F qcow2 top3.qcow2
+quiet_qemu_io -c 'write -P 2 100k 10k' top3.qcow2
+"$qemu" convert top3.qcow2 want3.raw
+check "commit -b goes further down" sh -c "'$img' commit -q -b base3.qcow2 top3.qcow2 && '$qemu' compare -q base3.qcow2 want3.raw && '$qemu' check -q base3.qcow2"
+
+# ---- check: what QEMU finds, and repairs that satisfy it
+python3 - <<'PY'
+import shutil, struct
+def damage(name, last, other):
+    shutil.copy('base.qcow2', name)
+    with open(name, 'r+b') as f:
+        f.seek(48); table = struct.unpack('>Q', f.read(8))[0]
+        f.seek(table); block = struct.unpack('>Q', f.read(8))[0]
+        f.seek(0, 2); n = f.tell() >> 16
+        if last: f.truncate((n + 1) << 16); f.seek(block + 2 * n); f.write(b'\0\1')
+        if other: f.seek(block + 2 * 5); f.write(b'\0\0')
+damage('leak.qcow2', True, False)
+damage('corrupt.qcow2', False, True)
+PY
+"$img" check leak.qcow2 > out.txt 2> err.txt
+check "a leak is status 3" test $? -eq 3
+check "and counted" grep -qx '1 leaked clusters were found on the image\.' out.txt
+"$img" check corrupt.qcow2 > out.txt 2> err.txt
+check "corruption is status 2" test $? -eq 2
+check "check --output=json counts" sh -c "'$img' check --output=json corrupt.qcow2 2> /dev/null | python3 -c 'import json, sys; sys.exit(json.load(sys.stdin)[\"corruptions\"] < 1)'"
+check "check -r leaks" sh -c "'$img' check -r leaks leak.qcow2 > out.txt 2> err.txt && grep -q '    1 leaked clusters' out.txt && '$qemu' check -q leak.qcow2"
+check "check -r all" sh -c "'$img' check -r all corrupt.qcow2 > out.txt 2> err.txt && '$qemu' check -q corrupt.qcow2 && '$qemu' compare -q corrupt.qcow2 disk.raw"
+same "check -q of a sound image" check -q base.qcow2
+
+# ---- refusals
+sha256sum base.qcow2 mid.qcow2 top.qcow2 > before.txt
+refused 1 "-F" create -f qcow2 -b base.qcow2 x.qcow2
+refused 1 "missing.qcow2" create -f qcow2 -b missing.qcow2 -F qcow2 x.qcow2
+refused 1 "size is needed" create -f qcow2 -u -b missing.qcow2 -F qcow2 x.qcow2
+refused 1 "cluster" create -f qcow2 -o cluster_size=5k x.qcow2 1M
+refused 1 "cluster_size" create -f qcow2 -o cluster_szie=4k x.qcow2 1M
+refused 1 "base.qcow2" convert -O qcow2 base.qcow2 base.qcow2
+refused 1 "base.qcow2" convert -O qcow2 top.qcow2 base.qcow2
+refused 1 "zz" convert -l zz -O qcow2 snap.qcow2 x.qcow2
+refused 1 "-F FMT" convert -O qcow2 -B base.qcow2 disk.raw x.qcow2
+refused 1 "not in the backing chain" commit -b zz top.qcow2
+refused 1 "no backing file" commit base.qcow2
+refused 1 "missing.qcow2" rebase -b missing.qcow2 -F qcow2 top.qcow2
+refused 1 "-F FMT" rebase -b mid.qcow2 top.qcow2
+refused 1 "" info -f qcow2 disk.raw
+refused 1 "bogus" info --image-opts driver=qcow2,bogus=1,file.filename=base.qcow2
+sha256sum base.qcow2 mid.qcow2 top.qcow2 > after.txt
+check "no image has changed" cmp before.txt after.txt
+check "no target was left" sh -c "! ls x.qcow2 2> /dev/null"
+"$img" create -q -f qcow2 -u -b loop.qcow2 -F qcow2 loop.qcow2 1M
+refused 1 "loop.qcow2" info --backing-chain loop.qcow2
+finish
