@@ -92,6 +92,32 @@ for param in first 1 snapshot.name=first snapshot.id=1; do
   check "convert -l $param" sh -c "'$img' convert -l $param snap.qcow2 back.raw && cmp disk.raw back.raw"
 done
 
+# ---- damage in the data: refused, or saved as far as it goes
+"$img" convert -c -O qcow2 disk.raw damaged.qcow2
+python3 - <<'PY'
+import struct
+with open('damaged.qcow2', 'r+b') as f:
+    f.seek(40); f.seek(struct.unpack('>Q', f.read(8))[0]); f.seek(struct.unpack('>Q', f.read(8))[0] & (1 << 56) - 512)
+    entry = struct.unpack('>64Q', f.read(512))[50]
+    assert entry >> 62 == 1
+    f.seek(entry & (1 << 54) - 1); f.write(b'\xff' * 40)
+PY
+refused 1 "damaged.qcow2" convert damaged.qcow2 back.raw
+check "a target that cannot be completed is removed" test ! -e back.raw
+check "--salvage saves the rest" sh -c "'$img' convert --salvage damaged.qcow2 back.raw 2> err.txt && grep -q 'offset 3276800 cannot be read' err.txt && cmp -n 3276800 disk.raw back.raw && cmp -i 3342336 disk.raw back.raw"
+
+# ---- signals: a conversion that is stopped leaves nothing
+"$img" convert -r 1M -O qcow2 disk.raw stopped.qcow2 2> err.txt &
+pid=$!
+sleep 1
+kill -USR1 $pid
+sleep 1
+kill -TERM $pid
+wait $pid
+check "SIGTERM stops a conversion" test $? -eq 1
+check "and nothing is left of it" test ! -e stopped.qcow2
+check "SIGUSR1 told how far it was" grep -q '^    ([0-9.]*/100%)' err.txt
+
 # ---- resize
 cp base.qcow2 size.qcow2
 check "resize grows" sh -c "'$img' resize -q size.qcow2 +10M && '$qemu' check -q size.qcow2 && '$qemu' compare -q size.qcow2 disk.raw"

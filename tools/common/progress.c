@@ -43,24 +43,53 @@ show_terminal (CliProgress *progress, int64_t now)
   progress->shown_ns = now;
 }
 
-/* SIGUSR1 stays blocked and is asked for, so that no handler runs in the middle of anything. */
-static bool
-take_signal (void)
+/* Signals stay blocked and are asked for, so that no handler runs in the middle of anything. */
+static sigset_t
+signal_set (bool stoppable)
 {
   sigset_t set;
   sigemptyset (&set);
   sigaddset (&set, SIGUSR1);
-  const struct timespec none = { 0 };
-  return sigtimedwait (&set, NULL, &none) == SIGUSR1;
+  if (!stoppable)
+    return set;
+  sigaddset (&set, SIGINT);
+  sigaddset (&set, SIGTERM);
+  sigaddset (&set, SIGHUP);
+  return set;
+}
+
+void
+cli_progress_catch_stop (CliProgress *progress)
+{
+  sigset_t set = signal_set (true);
+  progress->stoppable = true;
+  pthread_sigmask (SIG_BLOCK, &set, NULL);
+}
+
+int
+cli_progress_stop (const CliProgress *progress)
+{
+  return progress->stop_signal ? -EINTR : 0;
 }
 
 static void
-block_signal (void)
+answer_usr1 (const CliProgress *progress)
 {
-  sigset_t set;
-  sigemptyset (&set);
-  sigaddset (&set, SIGUSR1);
-  pthread_sigmask (SIG_BLOCK, &set, NULL);
+  char text[48];
+  int n = g_snprintf (text, sizeof text, "    (%3.2f/100%%)\n", percent (progress));
+  cli_write (STDERR_FILENO, text, n);
+}
+
+static void
+take_signals (CliProgress *progress)
+{
+  sigset_t set = signal_set (progress->stoppable);
+  const struct timespec none = { 0 };
+  int signal = sigtimedwait (&set, NULL, &none);
+  if (signal == SIGUSR1)
+    answer_usr1 (progress);
+  else if (signal > 0)
+    progress->stop_signal = signal;
 }
 
 void
@@ -73,19 +102,12 @@ cli_progress_begin (CliProgress *progress, CliArgs *args, uint64_t total, double
   progress->wanted = asked && progress->terminal && !progress->script;
   progress->terminal = progress->terminal && !progress->script;
   progress->polled_ns = progress->began_ns;
-  block_signal ();
+  sigset_t set = signal_set (false);
+  pthread_sigmask (SIG_BLOCK, &set, NULL);
   if (progress->script)
     show_script (progress, 0);
   if (progress->wanted)
     show_terminal (progress, progress->began_ns);
-}
-
-static void
-answer_signal (const CliProgress *progress)
-{
-  char text[48];
-  int n = g_snprintf (text, sizeof text, "    (%3.2f/100%%)\n", percent (progress));
-  cli_write (STDERR_FILENO, text, n);
 }
 
 void
@@ -100,8 +122,7 @@ cli_progress_set (CliProgress *progress, uint64_t done)
   if (now - progress->polled_ns < SHOW_EVERY_NS)
     return;
   progress->polled_ns = now;
-  if (take_signal ())
-    answer_signal (progress);
+  take_signals (progress);
   if (progress->terminal && (progress->wanted || now - progress->began_ns > SECOND_NS))
     show_terminal (progress, now);
 }
@@ -129,7 +150,6 @@ cli_progress_end (CliProgress *progress, bool complete)
     cli_write (STDERR_FILENO, "\n", 1);
   } else if (progress->visible)
     cli_write (STDERR_FILENO, "\r\033[K", 4);
-  if (take_signal ())
-    answer_signal (progress);
+  take_signals (progress);
   progress->args = NULL;
 }

@@ -3,8 +3,6 @@
 #include "img.h"
 #include "progress.h"
 
-#include <signal.h>
-
 #include <tenon/copy.h>
 #include <tenon/format.h>
 #include <tenon/plugin.h>
@@ -207,7 +205,7 @@ show_progress (uint64_t done, void *opaque)
 {
   Convert *convert = opaque;
   cli_progress_set (&convert->progress, done);
-  return 0;
+  return cli_progress_stop (&convert->progress);
 }
 
 static void
@@ -247,6 +245,7 @@ convert (Convert *convert, GError **error)
   int ret = open_sources (convert, error);
   if (ret >= 0) {
     cli_progress_begin (&convert->progress, convert->args, convert->size, 1.0);
+    cli_progress_catch_stop (&convert->progress);
     ret = prepare_target (convert, error);
   }
   return ret < 0 ? ret : copy (convert, error);

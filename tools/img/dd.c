@@ -77,7 +77,7 @@ static int
 show_progress (uint64_t done, void *opaque)
 {
   cli_progress_set (opaque, done);
-  return 0;
+  return cli_progress_stop (opaque);
 }
 
 static int
@@ -88,6 +88,8 @@ fill (Dd *dd, TnNode *source, ImgTarget *target, GError **error)
   if (__builtin_mul_overflow (dd->skip, dd->block, &skipped) || skipped > tn_node_size (source))
     cli_error (dd->args, "%s: cannot skip to the given offset: the image ends before it", dd->input);
   g_autoptr (TnOptions) options = tn_options_new ();
+  cli_progress_begin (&dd->progress, dd->args, length, 1.0);
+  cli_progress_catch_stop (&dd->progress);
   int ret = cli_flag (dd->args, "no-create")
                 ? img_target_open (target, error)
                 : img_target_create (target, options, (length + 511) & ~(uint64_t) 511, error);
@@ -103,7 +105,6 @@ fill (Dd *dd, TnNode *source, ImgTarget *target, GError **error)
                   .sparse = 4096,
                   .progress = show_progress,
                   .opaque = &dd->progress };
-  cli_progress_begin (&dd->progress, dd->args, length, 1.0);
   return tn_copy_run (&copy, error);
 }
 

@@ -340,6 +340,7 @@ open_state (Qcow2 *q, const TnOptions *options, GError **error)
   q->zero_tail = q->writable && grows_with_zeroes (q->file);
   tn_node_set_size (q->node, q->size);
   tn_node_set_allocation_unit (q->node, 1u << q->unit_bits);
+  tn_node_set_pack_unit (q->node, q->cluster_size);
   if (q->backing_name) {
     tn_node_set_backing (q->node, q->backing_name, q->backing_format);
   }
