@@ -12,7 +12,11 @@ append_roff (GString *out, const char *text)
   for (; *text; text++) {
     if (line_start && (*text == '.' || *text == '\''))
       g_string_append (out, "\\&");
-    if (*text == '\\')
+    if (g_str_has_prefix (text, "…")) {
+      /* Not every roff reads UTF-8. */
+      g_string_append (out, "...");
+      text += strlen ("…") - 1;
+    } else if (*text == '\\')
       g_string_append (out, "\\e");
     else if (*text == '-')
       g_string_append (out, "\\-");
