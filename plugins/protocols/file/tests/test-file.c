@@ -113,6 +113,10 @@ test_possible (const Mode *mode)
   g_autofree char *path = test_path ("probe");
   int fd;
 
+  if (engine == TN_FD_ENGINE_LINUX_AIO && g_getenv ("TN_UNDER_VALGRIND") != NULL) {
+    g_test_skip ("Valgrind does not see what Linux AIO writes");
+    return false;
+  }
   if (tn_loop_has_engine (tn_loop_current (), engine, &error) < 0) {
     g_test_skip (error->message);
     return false;
@@ -747,13 +751,11 @@ test_open_errors (void)
   expect_open_error (file, &native, 0, "cache.direct=on");
 }
 
-/* The rest of the test runs as nobody; a child, so that it ends there. */
+/* As nobody for a moment, where we are root. */
 static void
 test_no_permission (void)
 {
   g_autofree char *path = test_path ("secret");
-  int status = 0;
-  pid_t child;
 
   test_make (path, BLOCK, 0);
   g_assert_cmpint (chmod (path, 0400), ==, 0);
@@ -763,21 +765,9 @@ test_no_permission (void)
   }
   g_assert_cmpint (chmod (folder, 0755), ==, 0);
   test_close (test_open (path, NULL, 0)); /* the plugin is loaded while it can be */
-  child = fork ();
-  if (child == 0) {
-    g_autoptr (TnOptions) options = test_options (path, NULL);
-    g_autoptr (GError) error = NULL;
-    TnNode *node = NULL;
-
-    if (seteuid (65534) < 0)
-      _exit (77);
-    if (tn_node_open (options, TN_OPEN_WRITE, &node, &error) >= 0 || error == NULL)
-      _exit (1);
-    _exit (strstr (error->message, "Permission denied") != NULL ? 0 : 2);
-  }
-  waitpid (child, &status, 0);
-  g_assert_true (WIFEXITED (status));
-  g_assert_cmpint (WEXITSTATUS (status), ==, 0);
+  g_assert_cmpint (seteuid (65534), ==, 0);
+  expect_open_error (path, NULL, TN_OPEN_WRITE, "Permission denied");
+  g_assert_cmpint (seteuid (0), ==, 0);
 }
 
 /* A small file system of its own; NULL (and skipped) when we may not mount one. */
@@ -835,7 +825,7 @@ test_read_only_file_system (void)
   path = g_build_filename (mounted, "a", NULL);
   other = g_build_filename (mounted, "b", NULL);
   test_make (path, BLOCK, 0);
-  g_assert_cmpint (mount (NULL, mounted, NULL, MS_REMOUNT | MS_RDONLY, NULL), ==, 0);
+  g_assert_cmpint (mount ("tenon-test", mounted, "tmpfs", MS_REMOUNT | MS_RDONLY, ""), ==, 0);
   expect_open_error (path, NULL, TN_OPEN_WRITE, "Read-only file system");
   test_close (test_open (path, NULL, 0));
   g_assert_cmpint (test_create (other, BLOCK, NULL, &error), <, 0);
@@ -955,6 +945,9 @@ main (int argc, char **argv)
 {
   int status;
 
+  /* Valgrind's threads stand still while one of them waits on io_uring, so a worker would never get on. */
+  if (g_getenv ("TN_UNDER_VALGRIND") != NULL)
+    g_setenv ("TENON_LOOP", "epoll", TRUE);
   g_test_init (&argc, &argv, NULL);
   folder = g_dir_make_tmp ("tenon-file-XXXXXX", NULL);
   g_assert_nonnull (folder);
