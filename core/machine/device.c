@@ -258,7 +258,7 @@ tn_device_quiesce (TnDevice *device)
 }
 
 void
-tn_device_free (TnDevice *device)
+tn_device_unrealize (TnDevice *device)
 {
   for (guint i = 0; i < TN_DEVICE_MAX_REGIONS; i++) {
     if (device->regions[i].mapped)
@@ -266,6 +266,12 @@ tn_device_free (TnDevice *device)
   }
   if (device->realized && device->ops.unrealize != NULL)
     device->ops.unrealize (device);
+  device->realized = false;
+}
+
+void
+tn_device_free (TnDevice *device)
+{
   tn_device_timers_free (device);
   tn_device_irqs_free (device);
   pthread_mutex_destroy (&device->lock);

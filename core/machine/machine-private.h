@@ -132,6 +132,8 @@ int tn_device_new (TnMachine *machine, const char *class_name, const char *id, c
 int tn_device_realize (TnDevice *device, GError **error);
 void tn_device_reset (TnDevice *device);
 void tn_device_quiesce (TnDevice *device);
+/** Takes the device out of the machine; its parent may still look at it until it is freed. */
+void tn_device_unrealize (TnDevice *device);
 void tn_device_free (TnDevice *device);
 TnDevice *tn_machine_find_device (TnMachine *machine, const char *id);
 

@@ -65,12 +65,14 @@ placed_free (TnBoardDevice *placed)
   g_free (placed);
 }
 
-/* Devices go in the reverse of their order, so that a child goes before its parent. */
+/* Devices go in the reverse of their order, so that a child goes before its parent, which lets go of it then. */
 static void
 free_devices (TnMachine *machine)
 {
   for (guint i = 0; i < machine->devices->len; i++)
     tn_device_quiesce (g_ptr_array_index (machine->devices, i));
+  for (guint i = machine->devices->len; i > 0; i--)
+    tn_device_unrealize (g_ptr_array_index (machine->devices, i - 1));
   for (guint i = machine->devices->len; i > 0; i--)
     tn_device_free (g_ptr_array_index (machine->devices, i - 1));
   g_ptr_array_unref (machine->devices);
