@@ -161,7 +161,7 @@ format_file (Create *create, GError **error)
   int rc = tn_node_open (create->place, TN_OPEN_WRITE | TN_OPEN_RESIZE | TN_OPEN_UNMAP, &file, error);
   if (rc)
     return rc;
-  rc = MIN (create->format_ops.create (file, create->format_options, create->size, error), 0);
+  rc = tn_failure (create->format_ops.create (file, create->format_options, create->size, error));
   int closed = tn_node_close (file, rc ? NULL : error);
   return rc ? rc : closed;
 }
@@ -229,7 +229,7 @@ static int
 measure_main (TnNode *source, void *opaque, GError **error)
 {
   MeasureCall *call = opaque;
-  return MIN (call->ops->measure (call->options, source, call->size, call->measure, error), 0);
+  return tn_failure (call->ops->measure (call->options, source, call->size, call->measure, error));
 }
 
 int

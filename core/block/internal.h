@@ -59,6 +59,13 @@ tn_round_up (uint64_t value, uint64_t unit)
   return value > UINT64_MAX - unit ? value - rest : value - rest + unit;
 }
 
+/* What a callback returned, without counts.  MIN would call it twice. */
+static inline int
+tn_failure (int rc)
+{
+  return rc < 0 ? rc : 0;
+}
+
 static inline bool
 tn_is_power_of_2 (uint64_t value)
 {

@@ -92,7 +92,7 @@ info_main (TnNode *node, void *opaque, GError **error)
   if (!leaf->is_format && leaf->protocol.allocated
       && leaf->protocol.allocated (leaf, &info->allocated, NULL) < 0)
     info->allocated = UINT64_MAX;
-  return node->is_format && node->format.info ? MIN (node->format.info (node, info, error), 0) : 0;
+  return node->is_format && node->format.info ? tn_failure (node->format.info (node, info, error)) : 0;
 }
 
 int
@@ -138,7 +138,7 @@ static int
 snapshots_main (TnNode *node, void *opaque, GError **error)
 {
   Visit *visit = opaque;
-  return MIN (node->format.snapshots (node, visit->visit, visit->opaque, error), 0);
+  return tn_failure (node->format.snapshots (node, visit->visit, visit->opaque, error));
 }
 
 int

@@ -52,7 +52,7 @@ call_driver (TnNode *node, const TnOptions *options, uint32_t flags, GError **er
       = node->is_format ? node->format.reopen : node->protocol.reopen;
   uint32_t changed = (node->flags ^ flags) & CHANGEABLE;
   if (reopen && (changed || tn_options_count (options)))
-    return MIN (reopen (node, options, flags, error), 0);
+    return tn_failure (reopen (node, options, flags, error));
   if (tn_options_count (options))
     return tn_fail (error, TN_BLOCK_ERROR, ENOTSUP, "%s: '%s' has no options that can be changed while it is open",
                     tn_node_filename (node), node->class->name);

@@ -20,7 +20,7 @@ map_leaf (TnNode *leaf, Map *map, GError **error)
     return 0;
   }
   if (leaf->protocol.map)
-    return MIN (leaf->protocol.map (leaf, map->offset, map->length, map->flags, extent, error), 0);
+    return tn_failure (leaf->protocol.map (leaf, map->offset, map->length, map->flags, extent, error));
   *extent = (TnExtent){ .offset = map->offset, .length = map->length, .kind = TN_EXTENT_DATA,
                         .flags = TN_EXTENT_WRITABLE, .source_offset = map->offset };
   return 0;
