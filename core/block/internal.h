@@ -202,6 +202,7 @@ struct TnNode {
   char *name, *filename, *identity;
   char *backing_name, *backing_format;
   GArray *children;        /* TnChild */
+  bool bears_writers;      /* a leaf that others may write to while this process only reads */
   GSList *parents;         /* TnNode *, once per edge */
   TnOptions *options;      /* of this node, checked */
   TnOptions *open_options; /* not yet taken, while opening */

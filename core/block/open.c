@@ -160,10 +160,10 @@ tn_leaf_set_permissions (TnNode *leaf, GError **error)
     permissions |= TN_PERM_WRITE;
   if ((flags & TN_OPEN_WRITE) && (flags & TN_OPEN_RESIZE))
     permissions |= TN_PERM_RESIZE;
-  if (flags & TN_OPEN_SHARED) {
+  if (flags & TN_OPEN_SHARED)
     permissions &= ~TN_PERM_CONSISTENT_READ;
+  if ((flags & TN_OPEN_SHARED) || (leaf->bears_writers && !(flags & TN_OPEN_WRITE)))
     shared = TN_SHARED_ALL;
-  }
   if (permissions == leaf->permissions && shared == leaf->shared)
     return 0;
   int rc = leaf->protocol.set_permissions (leaf, permissions, shared, error);
@@ -346,6 +346,8 @@ open_format (TnNode *node, GError **error)
     node->file->flags &= ~TN_OPEN_RESIZE;
     tn_node_settle (node->file);
   }
+  /* Somebody else's writes can't mislead a reader who looks at no tables, or only wants the headers. */
+  node->file->bears_writers = (node->format.flags & TN_FORMAT_STATIC_MAP) || (flags & TN_OPEN_NO_IO);
   int rc = tn_leaf_set_permissions (node->file, error);
   if (!rc)
     rc = call_open (node, error);

@@ -58,7 +58,7 @@ tn_registry_probe (TnRegistry *registry, const void *head, size_t head_length, c
   Image image = { head, tail, head_length, tail_length, size };
   const char *best = NULL;
   uint32_t longest = 0;
-  g_autoptr (GMutexLocker) locker = g_mutex_locker_new (&registry->lock);
+  G_GNUC_UNUSED g_autoptr (GMutexLocker) locker = g_mutex_locker_new (&registry->lock);
   tn_scan_prefix (registry, "format-", false);
   for (guint i = 0; i < registry->known->len; i++) {
     const TnKnown *known = g_ptr_array_index (registry->known, i);

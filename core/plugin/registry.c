@@ -78,7 +78,7 @@ tn_registry_free (TnRegistry *registry)
 void
 tn_registry_append_directory (TnRegistry *registry, const char *path, bool optional)
 {
-  g_autoptr (GMutexLocker) locker = g_mutex_locker_new (&registry->lock);
+  G_GNUC_UNUSED g_autoptr (GMutexLocker) locker = g_mutex_locker_new (&registry->lock);
   TnDirectory *directory = tn_directory_new (path);
   directory->optional = optional;
   g_ptr_array_add (registry->directories, directory);
@@ -93,7 +93,7 @@ tn_registry_add_directory (TnRegistry *registry, const char *path, GError **erro
     tn_directory_free (directory);
     return r;
   }
-  g_autoptr (GMutexLocker) locker = g_mutex_locker_new (&registry->lock);
+  G_GNUC_UNUSED g_autoptr (GMutexLocker) locker = g_mutex_locker_new (&registry->lock);
   g_ptr_array_insert (registry->directories, (gint) registry->n_added++, directory);
   return 0;
 }
@@ -169,7 +169,7 @@ find_in_use (const TnRegistry *registry, TnKind kind, const char *name)
 const TnClass *
 tn_registry_find (TnRegistry *registry, TnKind kind, const char *name, GError **error)
 {
-  g_autoptr (GMutexLocker) locker = g_mutex_locker_new (&registry->lock);
+  G_GNUC_UNUSED g_autoptr (GMutexLocker) locker = g_mutex_locker_new (&registry->lock);
   if (tn_allow_check (registry, error) < 0)
     return NULL;
   const TnClass *class = find_in_use (registry, kind, name);
@@ -187,7 +187,7 @@ tn_registry_find (TnRegistry *registry, TnKind kind, const char *name, GError **
 const TnClass *
 tn_registry_find_scheme (TnRegistry *registry, const char *scheme, GError **error)
 {
-  g_autoptr (GMutexLocker) locker = g_mutex_locker_new (&registry->lock);
+  G_GNUC_UNUSED g_autoptr (GMutexLocker) locker = g_mutex_locker_new (&registry->lock);
   if (tn_allow_check (registry, error) < 0)
     return NULL;
   TnFound found;
@@ -233,7 +233,7 @@ tn_registry_load_file (TnRegistry *registry, const char *path, GError **error)
   }
   if (tn_trust_check_path (absolute, error) < 0)
     return NULL;
-  g_autoptr (GMutexLocker) locker = g_mutex_locker_new (&registry->lock);
+  G_GNUC_UNUSED g_autoptr (GMutexLocker) locker = g_mutex_locker_new (&registry->lock);
   TnKnown *known = find_file (registry, absolute);
   if (known)
     return &known->descriptor->plugin;

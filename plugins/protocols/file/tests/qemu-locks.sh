@@ -82,11 +82,20 @@ works "tenon-io ended: qemu-io reads what it left" qemu-io -f raw -c 'read -P 1 
 hold "$tenon" -r -f raw a.raw
 works "tenon-io reads: qemu-io reads" qemu-io -r -f raw -c 'read 0 512' a.raw
 works "tenon-io reads: tenon-io reads" "$tenon" -r -f raw -c 'read 0 512' a.raw
-refused "tenon-io reads: qemu-io can't write" qemu-io -f raw -c 'write 0 512' a.raw
+works "tenon-io reads raw, which has no tables to mislead it: qemu-io writes" qemu-io -f raw -c 'write -P 1 0 512' a.raw
 release
 
 hold qemu-io -r -f raw a.raw
 works "qemu-io reads: tenon-io reads" "$tenon" -r -f raw -c 'read 0 512' a.raw
+works "qemu-io reads raw: tenon-io writes" "$tenon" -f raw -c 'write -P 1 0 512' a.raw
+release
+
+qemu-img create -q -f qcow2 b.qcow2 1M
+hold "$tenon" -r -f qcow2 b.qcow2
+refused "tenon-io reads qcow2: qemu-io can't write" qemu-io -f qcow2 -c 'write 0 512' b.qcow2
+release
+hold qemu-io -r -f qcow2 b.qcow2
+refused "qemu-io reads qcow2: tenon-io can't write" "$tenon" -f qcow2 -c 'write 0 512' b.qcow2
 release
 
 # A writer that becomes a reader lets other readers in, and the other way about.
