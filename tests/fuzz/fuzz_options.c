@@ -20,7 +20,7 @@ static const TnOption table[] = {
 static void
 use_options (TnOptions *options)
 {
-  g_autoptr (TnOptions) below = tn_options_take_prefix (options, "file");
+  G_GNUC_UNUSED g_autoptr (TnOptions) below = tn_options_take_prefix (options, "file");
   for (size_t i = 0; i < tn_options_count (options); i++) {
     const char *key, *value;
     tn_options_pair (options, i, &key, &value);

@@ -5,7 +5,7 @@
  */
 #include "block-fixture.h"
 
-#define MAX_INPUT (1u << 20)
+#define MOST_INPUT (1u << 20)
 #define MAX_STEPS 256u
 #define READ_SIZE 65536u
 
@@ -65,7 +65,7 @@ check (uint32_t flags, uint32_t fix)
 int
 LLVMFuzzerTestOneInput (const uint8_t *data, size_t size)
 {
-  if (size == 0 || size > MAX_INPUT) {
+  if (size == 0 || size > MOST_INPUT) {
     return 0;
   }
   const bool writes = data[size - 1] & 1;
