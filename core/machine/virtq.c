@@ -235,7 +235,7 @@ virtq_walk (TnVirtq *queue, VirtqEntry *entry, unsigned head)
   request->head = head;
   request->n_in = n - request->n_out;
   request->out = entry->segments;
-  request->in = entry->segments + request->n_out;
+  request->in = request->n_in > 0 ? entry->segments + request->n_out : NULL;
   request->out_length = lengths[0];
   request->in_length = lengths[1];
   entry->first_in = request->n_out;

@@ -107,7 +107,7 @@ check "a target that cannot be completed is removed" test ! -e back.raw
 check "--salvage saves the rest" sh -c "'$img' convert --salvage damaged.qcow2 back.raw 2> err.txt && grep -q 'offset 3276800 cannot be read' err.txt && cmp -n 3276800 disk.raw back.raw && cmp -i 3342336 disk.raw back.raw"
 
 # ---- signals: a conversion that is stopped leaves nothing
-"$img" convert -r 1M -O qcow2 disk.raw stopped.qcow2 2> err.txt &
+"$img" convert -r 100k -O qcow2 disk.raw stopped.qcow2 2> err.txt &
 pid=$!
 sleep 1
 kill -USR1 $pid

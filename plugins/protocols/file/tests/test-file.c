@@ -654,13 +654,13 @@ test_locks (void)
   test_close (other);
   /* What was changed by reopening is locked accordingly. */
   reopen_with (writer, 0);
-  g_assert_cmpint (open_image (path, NULL, 0, &other, &error), ==, 0);
+  g_assert_cmpint (open_image (path, NULL, TN_OPEN_WRITE, &other, &error), ==, 0);
   g_assert_cmpint (tn_node_reopen (writer, NULL, TN_OPEN_WRITE, &error), <, 0);
   g_assert_nonnull (error);
   g_clear_error (&error);
   test_close (other);
   reopen_with (writer, TN_OPEN_WRITE);
-  g_assert_cmpint (open_image (path, NULL, 0, &other, &error), <, 0);
+  g_assert_cmpint (open_image (path, NULL, TN_OPEN_WRITE, &other, &error), <, 0);
   g_clear_error (&error);
   test_close (writer);
   g_assert_cmpint (open_image (path, NULL, TN_OPEN_WRITE, &other, &error), ==, 0);
