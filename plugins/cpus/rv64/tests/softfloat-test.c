@@ -10,7 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "../softfloat.h"
+#include "softfloat.h"
 
 #pragma STDC FENV_ACCESS ON
 
