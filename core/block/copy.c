@@ -5,13 +5,13 @@
 
 #include <sys/mman.h>
 
-#define COPY_CHUNK (256u << 10)      /* bytes read at a time: what stays in the processor's caches */
-#define COPY_BUFFERS (32u << 20)     /* bytes of buffers at most */
-#define COPY_PARALLEL 8              /* pieces under way unless the caller says */
+#define COPY_CHUNK (256u << 10)  /* bytes read at a time: what stays in the processor's caches */
+#define COPY_BUFFERS (32u << 20) /* bytes of buffers at most */
+#define COPY_PARALLEL 8          /* pieces under way unless the caller says */
 #define COPY_PARALLEL_MAX 64
-#define COPY_ZEROES (256u << 20)     /* bytes of zeroes written at a time */
-#define COPY_SECTOR 512              /* what salvaging tries to read at a time */
-#define COPY_UNIT_MAX (16u << 20)    /* largest run that zeroes are looked for in */
+#define COPY_ZEROES (256u << 20)  /* bytes of zeroes written at a time */
+#define COPY_SECTOR 512           /* what salvaging tries to read at a time */
+#define COPY_UNIT_MAX (16u << 20) /* largest run that zeroes are looked for in */
 
 typedef enum CopyKind {
   COPY_SKIP, /* nothing to do: the base has it */
@@ -41,8 +41,8 @@ typedef struct CopyWorker {
 
 struct CopyJob {
   TnCopy copy;
-  uint64_t total;      /* bytes to copy */
-  uint64_t unit;       /* pieces and zero runs begin and end at multiples of it */
+  uint64_t total; /* bytes to copy */
+  uint64_t unit;  /* pieces and zero runs begin and end at multiples of it */
   uint64_t chunk;
   CopyWorker *workers;
   unsigned n_workers, running;
@@ -66,7 +66,7 @@ struct CopyJob {
   GError *error;
 };
 
-/* ---- Failing ------------------------------------------------------------------------------------------- */
+/* ---- Failing ---- */
 
 static void
 copy_wake_all (CopyJob *job)
@@ -104,7 +104,7 @@ copy_advance (CopyJob *job, uint64_t bytes)
   copy_fail (job, ret, error);
 }
 
-/* ---- Reading the sources --------------------------------------------------------------------------------- */
+/* ---- Reading the sources ---- */
 
 /* Which source holds byte @offset of the target, and where.  There is always one below job->total. */
 static TnNode *
@@ -120,7 +120,8 @@ copy_locate (const CopyJob *job, uint64_t offset, uint64_t *source_offset, uint6
 }
 
 static int
-copy_salvage (CopyJob *job, TnNode *source, uint64_t offset, unsigned char *buffer, uint64_t length, uint64_t target_offset)
+copy_salvage (CopyJob *job, TnNode *source, uint64_t offset, unsigned char *buffer, uint64_t length,
+              uint64_t target_offset)
 {
   for (uint64_t at = 0; at < length; at += COPY_SECTOR) {
     g_autoptr (GError) why = NULL;
@@ -154,7 +155,7 @@ copy_read (CopyJob *job, uint64_t offset, unsigned char *buffer, uint64_t length
   return 0;
 }
 
-/* ---- The cursor ------------------------------------------------------------------------------------------- */
+/* ---- The cursor ---- */
 
 static int
 copy_look (CopyJob *job, uint64_t at, GError **error)
@@ -183,8 +184,8 @@ copy_look (CopyJob *job, uint64_t at, GError **error)
   return 0;
 }
 
-/* What stands at @at (a multiple of the unit) and how many whole units on.  A unit of which only a part is zero or not
- * to be copied is data: the target would have to put it together otherwise. */
+/* What stands at @at (a multiple of the unit) and how many whole units on.  A unit of which only a part is
+ * zero or not to be copied is data: the target would have to put it together otherwise. */
 static int
 copy_classify (CopyJob *job, uint64_t at, CopyKind *kind, uint64_t *end, GError **error)
 {
@@ -247,7 +248,8 @@ copy_next_locked (CopyJob *job, CopyPiece *piece, GError **error)
       copy_advance (job, end - offset);
       continue;
     }
-    *piece = (CopyPiece){ .offset = offset, .length = end - offset, .kind = kind, .ticket = job->next_ticket++ };
+    *piece =
+        (CopyPiece){ .offset = offset, .length = end - offset, .kind = kind, .ticket = job->next_ticket++ };
     return 1;
   }
   return 0;
@@ -266,7 +268,7 @@ copy_next (CopyWorker *worker)
   return ret > 0 && job->result >= 0;
 }
 
-/* ---- Writing the target -------------------------------------------------------------------------------------- */
+/* ---- Writing the target ---- */
 
 static void
 copy_pass_turn (CopyJob *job)
@@ -304,8 +306,8 @@ copy_written (TnRequest *request, int result)
   tn_co_wake (worker->self);
 }
 
-/* Writes a run of the worker's piece.  With the @last run the turn goes to the next worker as soon as the write is on
- * its way: the target sees the writes in order and still has several at a time. */
+/* Writes a run of the worker's piece.  With the @last run the turn goes to the next worker as soon as the
+ * write is on its way: the target sees the writes in order and still has several at a time. */
 static void
 copy_write (CopyWorker *worker, TnRequestOp op, uint64_t offset, uint64_t length, uint32_t flags, bool last)
 {
@@ -328,7 +330,8 @@ copy_write (CopyWorker *worker, TnRequestOp op, uint64_t offset, uint64_t length
   if (worker->result >= 0)
     return;
   GError *error = NULL;
-  tn_fail_errno (&error, TN_BLOCK_ERROR, -worker->result, "%s: cannot write %" G_GUINT64_FORMAT " bytes at offset %" G_GUINT64_FORMAT,
+  tn_fail_errno (&error, TN_BLOCK_ERROR, -worker->result,
+                 "%s: cannot write %" G_GUINT64_FORMAT " bytes at offset %" G_GUINT64_FORMAT,
                  tn_node_filename (job->copy.target), length, offset);
   copy_fail (job, worker->result, error);
 }
@@ -355,7 +358,8 @@ copy_write_zeroes (CopyWorker *worker, uint64_t offset, uint64_t length, bool la
 
 /* How far the bytes from @at on are all zero, or all not, in whole units. */
 static uint64_t
-copy_run_end (const CopyJob *job, const CopyPiece *piece, const unsigned char *buffer, uint64_t at, bool *zero)
+copy_run_end (const CopyJob *job, const CopyPiece *piece, const unsigned char *buffer, uint64_t at,
+              bool *zero)
 {
   uint64_t end = piece->offset + piece->length;
   for (uint64_t block = at; block < end; block += job->unit) {
@@ -407,7 +411,7 @@ copy_by_range (CopyJob *job, const CopyPiece *piece)
   return true;
 }
 
-/* ---- Workers --------------------------------------------------------------------------------------------------- */
+/* ---- Workers ---- */
 
 static void
 copy_pace (CopyJob *job, uint64_t length)
@@ -433,7 +437,8 @@ copy_piece (CopyWorker *worker)
       copy_pass_turn (job);
     return;
   }
-  int ret = piece->kind == COPY_DATA ? copy_read (job, piece->offset, worker->buffer, piece->length, &error) : 0;
+  int ret =
+      piece->kind == COPY_DATA ? copy_read (job, piece->offset, worker->buffer, piece->length, &error) : 0;
   if (ret < 0)
     copy_fail (job, ret, error);
   if (!copy_await_turn (worker))
@@ -472,7 +477,7 @@ copy_main (void *opaque)
   tn_co_yield ();
 }
 
-/* ---- Setting up -------------------------------------------------------------------------------------------------- */
+/* ---- Setting up ---- */
 
 static int
 copy_check (const TnCopy *copy, uint64_t total, GError **error)
@@ -499,7 +504,8 @@ copy_total (const TnCopy *copy, uint64_t *total, GError **error)
   return 0;
 }
 
-/* Zero runs of the wanted length, in whole clusters of the target: a cluster is allocated as a whole anyway. */
+/* Zero runs of the wanted length, in whole clusters of the target: a cluster is allocated as a whole anyway.
+ */
 static int
 copy_choose_unit (CopyJob *job, GError **error)
 {
@@ -515,8 +521,8 @@ copy_choose_unit (CopyJob *job, GError **error)
   if (job->copy.flags & TN_COPY_PACKED)
     job->unit = cluster;
   if (job->unit > MAX (COPY_UNIT_MAX, cluster) || cluster > COPY_BUFFERS)
-    return tn_fail (error, TN_BLOCK_ERROR, EINVAL, "zero runs of %" G_GUINT64_FORMAT " bytes are too long to look for",
-                    job->unit);
+    return tn_fail (error, TN_BLOCK_ERROR, EINVAL,
+                    "zero runs of %" G_GUINT64_FORMAT " bytes are too long to look for", job->unit);
   /* A packed write is one cluster, and each is packed on a processor of its own. */
   bool packed = job->copy.flags & TN_COPY_PACKED;
   job->chunk = packed ? job->unit : MAX (job->unit, COPY_CHUNK / job->unit * job->unit);
@@ -532,9 +538,11 @@ copy_allocate (CopyJob *job, GError **error)
   uint64_t used = MIN (job->chunk, MAX (job->total, 1));
   job->arena_size = (job->n_workers == 1 ? used : job->chunk) * job->n_workers;
   /* Filled in one go: a fault per page costs more than the copying of the page. */
-  job->arena = mmap (NULL, job->arena_size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_POPULATE, -1, 0);
+  job->arena =
+      mmap (NULL, job->arena_size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_POPULATE, -1, 0);
   if (job->arena == MAP_FAILED)
-    return tn_fail_errno (error, TN_BLOCK_ERROR, ENOMEM, "no memory for %zu bytes of buffers", job->arena_size);
+    return tn_fail_errno (error, TN_BLOCK_ERROR, ENOMEM, "no memory for %zu bytes of buffers",
+                          job->arena_size);
   job->workers = g_new0 (CopyWorker, job->n_workers);
   for (unsigned i = 0; i < job->n_workers; i++) {
     job->workers[i].job = job;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * Writing where nothing can be overwritten in place: reserve units, complete their edges with the old contents, write
- * all in one piece where possible, commit.
+ * Writing where nothing can be overwritten in place: reserve units, complete their edges with the old
+ * contents, write all in one piece where possible, commit.
  */
 #include "block/internal.h"
 
@@ -24,7 +24,7 @@ typedef struct Edge {
   char *bytes; /* NULL: zeroes */
 } Edge;
 
-/* ---- Edges ------------------------------------------------------------------------------------------- */
+/* ---- Edges ---- */
 
 static int
 read_old (TnNode *node, uint64_t offset, uint64_t length, char *to, GError **error)
@@ -83,8 +83,8 @@ load_edge (TnNode *node, const Run *run, Edge *edge, GError **error)
     return 0;
   }
   if (edge->length > MAX_GATHERED_EDGE) {
-    int rc = zero ? tn_node_write_zeroes (run->source, run->source_offset + (edge->start - run->start), edge->length, 0,
-                                          error)
+    int rc = zero ? tn_node_write_zeroes (run->source, run->source_offset + (edge->start - run->start),
+                                          edge->length, 0, error)
                   : copy_edge (node, run, edge, error);
     edge->length = 0;
     return rc;
@@ -95,7 +95,7 @@ load_edge (TnNode *node, const Run *run, Edge *edge, GError **error)
   return edge->bytes ? read_old (node, edge->start, edge->length, edge->bytes, error) : -ENOMEM;
 }
 
-/* ---- One run ------------------------------------------------------------------------------------------- */
+/* ---- One run ---- */
 
 static unsigned
 gather_edge (const Edge *edge, struct iovec *iov)
@@ -119,8 +119,8 @@ gather_edge (const Edge *edge, struct iovec *iov)
 #define MAX_EDGE_IOV 8
 
 static int
-submit_run (TnBatch *batch, const Run *run, const Edge *head, const Edge *tail, const TnData *data, uint64_t from,
-            uint64_t to)
+submit_run (TnBatch *batch, const Run *run, const Edge *head, const Edge *tail, const TnData *data,
+            uint64_t from, uint64_t to)
 {
   g_autofree struct iovec *iov = g_try_new (struct iovec, data->n_iov + 2 * MAX_EDGE_IOV);
   if (!iov)
@@ -152,7 +152,7 @@ fill_run (TnNode *node, TnBatch *batch, const Run *run, const TnData *data, uint
   return rc;
 }
 
-/* ---- Many extents --------------------------------------------------------------------------------------- */
+/* ---- Many extents ---- */
 
 /* Reserves from *until on, up to MAX_EXTENTS extents that follow each other. */
 static int
@@ -170,7 +170,8 @@ reserve_some (TnNode *node, uint64_t *until, uint64_t end, TnExtent *extents, si
     uint64_t extent_end = extent->offset + extent->length;
     if (extent->offset < tn_round_down (*until, unit) || extent_end > tn_round_up (end, unit)
         || (*n > 1 && extent->offset != extent[-1].offset + extent[-1].length))
-      return tn_fail (error, TN_BLOCK_ERROR, EIO, "%s: format '%s' reserved more than was asked for at %" G_GUINT64_FORMAT
+      return tn_fail (error, TN_BLOCK_ERROR, EIO,
+                      "%s: format '%s' reserved more than was asked for at %" G_GUINT64_FORMAT
                       ": this is a defect of its plugin",
                       tn_node_filename (node), node->class->name, *until);
     *until = MIN (extent_end, end);
@@ -181,20 +182,21 @@ reserve_some (TnNode *node, uint64_t *until, uint64_t end, TnExtent *extents, si
 static bool
 continues (const Run *run, const TnExtent *extent)
 {
-  return run->source == extent->source && run->source_offset + (run->end - run->start) == extent->source_offset
+  return run->source == extent->source
+         && run->source_offset + (run->end - run->start) == extent->source_offset
          && run->reads_zero == !!(extent->flags & TN_EXTENT_READS_ZERO);
 }
 
 static int
-fill_extents (TnNode *node, const TnExtent *extents, size_t n, const TnData *data, uint64_t offset, uint64_t end,
-              GError **error)
+fill_extents (TnNode *node, const TnExtent *extents, size_t n, const TnData *data, uint64_t offset,
+              uint64_t end, GError **error)
 {
   g_autoptr (GPtrArray) buffers = g_ptr_array_new_with_free_func (free);
   TnBatch batch = { 0 };
   int rc = 0;
   for (size_t i = 0; i < n && !rc;) {
-    Run run = { extents[i].source, extents[i].offset, extents[i].offset + extents[i].length, extents[i].source_offset,
-                extents[i].flags & TN_EXTENT_READS_ZERO };
+    Run run = { extents[i].source, extents[i].offset, extents[i].offset + extents[i].length,
+                extents[i].source_offset, extents[i].flags & TN_EXTENT_READS_ZERO };
     while (++i < n && continues (&run, &extents[i]))
       run.end += extents[i].length;
     rc = fill_run (node, &batch, &run, data, offset, end, buffers, error);

@@ -20,7 +20,7 @@ typedef struct Create {
   bool existed;
 } Create;
 
-/* ---- Options ------------------------------------------------------------------------------------------------ */
+/* ---- Options ---- */
 
 static const TnOption *
 find_row (const TnClass *class, const char *name)
@@ -35,10 +35,11 @@ find_row (const TnClass *class, const char *name)
 static int
 check_options (TnOptions *options, const TnClass *class, GError **error)
 {
-  g_autofree char *what
-      = g_strdup_printf ("%s '%s'", class->kind == TN_KIND_FORMAT ? "format" : "protocol", class->name);
+  g_autofree char *what =
+      g_strdup_printf ("%s '%s'", class->kind == TN_KIND_FORMAT ? "format" : "protocol", class->name);
   return tn_options_check (options, class->options ? class->options : no_options,
-                           class->options ? class->option_size : sizeof *no_options, TN_OPTION_CREATE, what, error);
+                           class->options ? class->option_size : sizeof *no_options, TN_OPTION_CREATE, what,
+                           error);
 }
 
 /* What the format does not know may be the protocol's. */
@@ -82,7 +83,8 @@ find_classes (Create *create, GError **error)
   const TnProtocolOps *protocol = create->protocol_class->ops;
   memcpy (&create->protocol_ops, protocol, MIN (protocol->size, sizeof create->protocol_ops));
   if (!create->protocol_ops.create)
-    return tn_fail (error, TN_BLOCK_ERROR, ENOTSUP, "%s: protocol '%s' cannot create files", create->filename, driver);
+    return tn_fail (error, TN_BLOCK_ERROR, ENOTSUP, "%s: protocol '%s' cannot create files", create->filename,
+                    driver);
   return 0;
 }
 
@@ -97,7 +99,7 @@ prepare_options (Create *create, GError **error)
   return rc ? rc : check_options (create->protocol_options, create->protocol_class, error);
 }
 
-/* ---- The backing file ----------------------------------------------------------------------------------------- */
+/* ---- The backing file ---- */
 
 static bool
 same_file (const char *a, const char *b)
@@ -128,8 +130,8 @@ examine_backing (Create *create, GError **error)
   if (!name || !*name) {
     if (create->size != UINT64_MAX)
       return 0;
-    return tn_fail (error, TN_BLOCK_ERROR, EINVAL, "%s: no size was given, and there is no backing file to take it from",
-                    create->filename);
+    return tn_fail (error, TN_BLOCK_ERROR, EINVAL,
+                    "%s: no size was given, and there is no backing file to take it from", create->filename);
   }
   g_autofree char *path = tn_filename_combine (create->filename, name);
   if (same_file (path, create->filename))
@@ -139,15 +141,14 @@ examine_backing (Create *create, GError **error)
   return open_backing (path, tn_options_get (create->format_options, "backing_fmt"), &create->size, error);
 }
 
-/* ---- Doing it -------------------------------------------------------------------------------------------------- */
+/* ---- Doing it ---- */
 
 /* An existing file must be free to be overwritten before it is. */
 static int
 examine_target (Create *create, GError **error)
 {
   g_autoptr (TnNode) node = NULL;
-  create->existed
-      = tn_node_open (create->place, TN_OPEN_SHARED | TN_OPEN_NO_IO, &node, NULL) == 0;
+  create->existed = tn_node_open (create->place, TN_OPEN_SHARED | TN_OPEN_NO_IO, &node, NULL) == 0;
   g_clear_pointer (&node, tn_node_unref);
   if (!create->existed)
     return 0;
@@ -196,10 +197,13 @@ create_main (TnNode *unused, void *opaque, GError **error)
 }
 
 int
-tn_image_create (const char *filename, const char *format, const TnOptions *options, uint64_t size, GError **error)
+tn_image_create (const char *filename, const char *format, const TnOptions *options, uint64_t size,
+                 GError **error)
 {
   g_autoptr (TnOptions) none = tn_options_new ();
-  Create create = { .filename = filename, .format = format, .options = options ? options : none, .size = size };
+  Create create = {
+    .filename = filename, .format = format, .options = options ? options : none, .size = size
+  };
   if (!create.format)
     create.format = tn_options_get (create.options, "driver");
   if (!create.format)
@@ -216,7 +220,7 @@ tn_image_create (const char *filename, const char *format, const TnOptions *opti
   return rc;
 }
 
-/* ---- Measuring ------------------------------------------------------------------------------------------------- */
+/* ---- Measuring ---- */
 
 typedef struct MeasureCall {
   const TnFormatOps *ops;
@@ -233,8 +237,8 @@ measure_main (TnNode *source, void *opaque, GError **error)
 }
 
 int
-tn_image_measure (const char *format, const TnOptions *options, TnNode *source, uint64_t size, TnMeasure *measure,
-                  GError **error)
+tn_image_measure (const char *format, const TnOptions *options, TnNode *source, uint64_t size,
+                  TnMeasure *measure, GError **error)
 {
   const TnClass *class = tn_class_find (TN_KIND_FORMAT, format, error);
   if (!class)
@@ -243,7 +247,8 @@ tn_image_measure (const char *format, const TnOptions *options, TnNode *source, 
   const TnFormatOps *offered = class->ops;
   memcpy (&ops, offered, MIN (offered->size, sizeof ops));
   if (!ops.measure)
-    return tn_fail (error, TN_BLOCK_ERROR, ENOTSUP, "format '%s' cannot say how large an image will be", format);
+    return tn_fail (error, TN_BLOCK_ERROR, ENOTSUP, "format '%s' cannot say how large an image will be",
+                    format);
   g_autoptr (TnOptions) checked = options ? tn_options_copy (options) : tn_options_new ();
   int rc = check_options (checked, class, error);
   if (rc)

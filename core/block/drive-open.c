@@ -14,8 +14,10 @@ static const char *const detect_choices[] = { "off", "on", "unmap", NULL };
 /* In the order of TnErrorPolicy above. */
 static const TnOption drive_options[] = {
   { "file", TN_OPTION_STRING, TN_OPTION_OPEN, NULL, "image file", 0, 0, NULL },
-  { "format", TN_OPTION_STRING, TN_OPTION_OPEN, NULL, "format of the image; without it, it is found out", 0, 0, NULL },
-  { "cache", TN_OPTION_STRING, TN_OPTION_OPEN, NULL, "writeback, none, writethrough, directsync or unsafe", 0, 0, NULL },
+  { "format", TN_OPTION_STRING, TN_OPTION_OPEN, NULL, "format of the image; without it, it is found out", 0,
+    0, NULL },
+  { "cache", TN_OPTION_STRING, TN_OPTION_OPEN, NULL, "writeback, none, writethrough, directsync or unsafe", 0,
+    0, NULL },
   { "cache.writeback", TN_OPTION_BOOL, TN_OPTION_OPEN, NULL, "the guest sees a write cache", 0, 0, NULL },
   { "aio", TN_OPTION_ENUM, TN_OPTION_OPEN, NULL, "how the file is read and written", 0, 0, aio_choices },
   { "readonly", TN_OPTION_BOOL, TN_OPTION_OPEN, NULL, "refuse writes", 0, 0, NULL },
@@ -24,11 +26,12 @@ static const TnOption drive_options[] = {
     detect_choices },
   { "werror", TN_OPTION_ENUM, TN_OPTION_OPEN, "enospc", "what follows a failed write", 0, 0, write_policies },
   { "rerror", TN_OPTION_ENUM, TN_OPTION_OPEN, "report", "what follows a failed read", 0, 0, read_policies },
-  { "snapshot", TN_OPTION_BOOL, TN_OPTION_OPEN, "off", "write to a temporary file that is thrown away", 0, 0, NULL },
+  { "snapshot", TN_OPTION_BOOL, TN_OPTION_OPEN, "off", "write to a temporary file that is thrown away", 0, 0,
+    NULL },
   { NULL },
 };
 
-/* ---- Temporary overlays --------------------------------------------------------------------------------------- */
+/* ---- Temporary overlays ---- */
 
 static bool
 can_be_overlay (const TnClass *class)
@@ -66,7 +69,8 @@ make_temporary (char **path, GError **error)
   *path = g_build_filename (folder && *folder ? folder : "/var/tmp", "tenon-snapshot-XXXXXX", NULL);
   int fd = g_mkstemp_full (*path, O_RDWR | O_CLOEXEC, 0600);
   if (fd < 0)
-    return tn_fail_errno (error, TN_BLOCK_ERROR, errno, "cannot make the temporary file %s for snapshot=on", *path);
+    return tn_fail_errno (error, TN_BLOCK_ERROR, errno, "cannot make the temporary file %s for snapshot=on",
+                          *path);
   close (fd);
   return 0;
 }
@@ -77,7 +81,8 @@ open_overlay (const char *path, TnNode *base, uint32_t flags, TnNode **overlay, 
 {
   const char *format = overlay_format (base);
   if (!format)
-    return tn_fail (error, TN_BLOCK_ERROR, ENOTSUP, "snapshot=on needs a format with backing files; no such plugin is there");
+    return tn_fail (error, TN_BLOCK_ERROR, ENOTSUP,
+                    "snapshot=on needs a format with backing files; no such plugin is there");
   g_autoptr (TnOptions) none = tn_options_new ();
   int rc = tn_image_create (path, format, none, tn_node_size (base), error);
   if (rc)
@@ -107,7 +112,7 @@ put_overlay (TnNode **node, uint32_t flags, GError **error)
   return 0;
 }
 
-/* ---- Options ------------------------------------------------------------------------------------------------------ */
+/* ---- Options ---- */
 
 typedef struct Description {
   TnOptions *own;  /* of the drive */
@@ -143,7 +148,8 @@ static int
 read_description (const TnOptions *options, Description *description, GError **error)
 {
   divide (options, description);
-  int rc = tn_options_check (description->own, drive_options, sizeof *drive_options, TN_OPTION_OPEN, "drive", error);
+  int rc = tn_options_check (description->own, drive_options, sizeof *drive_options, TN_OPTION_OPEN, "drive",
+                             error);
   const char *cache = tn_options_get (description->own, "cache");
   if (!rc && cache)
     rc = tn_cache_mode_parse (cache, &description->cache, error);

@@ -12,7 +12,7 @@ typedef struct TnDriveCounters {
 struct TnDrive {
   TnNode *root;
   bool writable;
-  uint8_t write_cache; /* atomic */
+  uint8_t write_cache;       /* atomic */
   uint8_t on_read, on_write; /* TnErrorPolicy */
   bool ignores_flush;
   TnUnderway underway;

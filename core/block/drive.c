@@ -2,7 +2,7 @@
 /* Drives: what stands between a device and the block graph. */
 #include "block/drive-private.h"
 
-/* ---- Modes ------------------------------------------------------------------------------------------------ */
+/* ---- Modes ---- */
 
 typedef struct Mode {
   const char *name;
@@ -29,7 +29,8 @@ tn_cache_mode_parse (const char *text, TnCacheMode *mode, GError **error)
       return 0;
     }
   return tn_fail (error, TN_OPTION_ERROR, EINVAL,
-                  "there is no cache mode '%s': use writeback, none, writethrough, directsync or unsafe", text);
+                  "there is no cache mode '%s': use writeback, none, writethrough, directsync or unsafe",
+                  text);
 }
 
 uint32_t
@@ -38,7 +39,7 @@ tn_cache_mode_open_flags (TnCacheMode mode)
   return modes[mode].flags;
 }
 
-/* ---- Life -------------------------------------------------------------------------------------------------- */
+/* ---- Life ---- */
 
 TnDrive *
 tn_drive_new (TnNode *root, TnCacheMode cache, bool writable)
@@ -84,7 +85,7 @@ tn_drive_free (TnDrive *drive)
   g_free (drive);
 }
 
-/* ---- Properties ---------------------------------------------------------------------------------------------- */
+/* ---- Properties ---- */
 
 TnNode *
 tn_drive_node (TnDrive *drive)
@@ -172,7 +173,7 @@ tn_drive_on_stop (TnDrive *drive, void (*stopped) (bool is_read, int errnum, voi
   drive->stopped_opaque = opaque;
 }
 
-/* ---- Requests -------------------------------------------------------------------------------------------------- */
+/* ---- Requests ---- */
 
 /* In the drive's words of the request. */
 typedef struct DriveState {
@@ -340,7 +341,7 @@ tn_drive_submit (TnDrive *drive, TnRequest *request)
   tn_node_submit (drive->root, request);
 }
 
-/* ---- Statistics ---------------------------------------------------------------------------------------------------- */
+/* ---- Statistics ---- */
 
 static uint64_t
 read_counter (const uint64_t *counter)
@@ -364,7 +365,8 @@ tn_drive_stats (TnDrive *drive, TnDriveStats *stats)
     .write_bytes = read_counter (&counters->bytes[TN_REQUEST_WRITE])
                    + read_counter (&counters->bytes[TN_REQUEST_WRITE_ZEROES]),
     .read_ns = read_counter (&counters->ns[TN_REQUEST_READ]),
-    .write_ns = read_counter (&counters->ns[TN_REQUEST_WRITE]) + read_counter (&counters->ns[TN_REQUEST_WRITE_ZEROES]),
+    .write_ns = read_counter (&counters->ns[TN_REQUEST_WRITE])
+                + read_counter (&counters->ns[TN_REQUEST_WRITE_ZEROES]),
     .flush_ns = read_counter (&counters->ns[TN_REQUEST_FLUSH]),
     .read_errors = read_counter (&counters->errors[TN_REQUEST_READ]),
     .write_errors = read_counter (&counters->errors[TN_REQUEST_WRITE])

@@ -20,10 +20,12 @@ tn_filename_has_protocol (const char *filename)
 static const char *
 strip_default_protocol (const char *filename)
 {
-  return g_str_has_prefix (filename, TN_DEFAULT_PROTOCOL ":") ? filename + strlen (TN_DEFAULT_PROTOCOL ":") : filename;
+  return g_str_has_prefix (filename, TN_DEFAULT_PROTOCOL ":") ? filename + strlen (TN_DEFAULT_PROTOCOL ":")
+                                                              : filename;
 }
 
-/* Where the last part of a name begins: behind the last slash, but never inside "PROTOCOL:" or "SCHEME://HOST". */
+/* Where the last part of a name begins: behind the last slash, but never inside "PROTOCOL:" or
+ * "SCHEME://HOST". */
 static size_t
 folder_length (const char *name)
 {
@@ -37,13 +39,14 @@ folder_length (const char *name)
 char *
 tn_filename_combine (const char *base, const char *filename)
 {
-  if (!base || filename[0] == '/' || tn_filename_has_protocol (filename) || g_str_has_prefix (base, JSON_PREFIX))
+  if (!base || filename[0] == '/' || tn_filename_has_protocol (filename)
+      || g_str_has_prefix (base, JSON_PREFIX))
     return g_strdup (filename);
   base = strip_default_protocol (base);
   return g_strdup_printf ("%.*s%s", (int) folder_length (base), base, filename);
 }
 
-/* ---- Into options --------------------------------------------------------------------------------------- */
+/* ---- Into options ---- */
 
 /* A JSON name may hold relative file names of its own. */
 static void
@@ -181,8 +184,8 @@ tn_filename_to_graph (const char *filename, const char *format, const TnOptions 
   if (format) {
     const char *driver = tn_options_get (graph, "driver");
     if (driver && !g_str_equal (driver, format))
-      return tn_fail (error, TN_BLOCK_ERROR, EINVAL, "%s: format '%s' was asked for, but the name says '%s'", filename,
-                      format, driver);
+      return tn_fail (error, TN_BLOCK_ERROR, EINVAL, "%s: format '%s' was asked for, but the name says '%s'",
+                      filename, format, driver);
     tn_options_set (graph, "driver", format);
   }
   if (more)
@@ -191,7 +194,7 @@ tn_filename_to_graph (const char *filename, const char *format, const TnOptions 
   return 0;
 }
 
-/* ---- From options ---------------------------------------------------------------------------------------- */
+/* ---- From options ---- */
 
 static void
 append_json_text (GString *json, const char *text)

@@ -4,7 +4,7 @@
 
 #include <sys/stat.h>
 
-/* ---- Names ----------------------------------------------------------------------------------------------- */
+/* ---- Names ---- */
 
 /* Users refer to nodes by name from anywhere, so there is one set of names per process. */
 static GMutex names_lock;
@@ -24,7 +24,8 @@ tn_node_register (TnNode *node, const char *name, GError **error)
   }
   g_mutex_unlock (&names_lock);
   if (taken)
-    return tn_fail (error, TN_BLOCK_ERROR, EEXIST, "there is a node called '%s' already: choose another node-name", name);
+    return tn_fail (error, TN_BLOCK_ERROR, EEXIST,
+                    "there is a node called '%s' already: choose another node-name", name);
   return 0;
 }
 
@@ -49,7 +50,7 @@ tn_node_find (const char *name)
   return node;
 }
 
-/* ---- Making ------------------------------------------------------------------------------------------------ */
+/* ---- Making ---- */
 
 static void
 copy_ops (void *to, size_t size, const void *from)
@@ -121,7 +122,8 @@ tn_node_settle (TnNode *node)
   node->bends = limits->request_alignment > 1 || limits->memory_alignment > 1 || limits->max_transfer
                 || limits->max_iov;
   node->tracked = (flags & TN_OPEN_WRITE) && limits->request_alignment > 1;
-  bool can_grow = node->is_filter ? node->file && node->file->grows : node->protocol.flags & TN_PROTOCOL_GROWS;
+  bool can_grow =
+      node->is_filter ? node->file && node->file->grows : node->protocol.flags & TN_PROTOCOL_GROWS;
   node->grows = can_grow && (flags & TN_OPEN_WRITE) && (flags & TN_OPEN_RESIZE);
 }
 
@@ -133,7 +135,7 @@ tn_node_leaf (TnNode *node)
   return node;
 }
 
-/* ---- Edges --------------------------------------------------------------------------------------------------- */
+/* ---- Edges ---- */
 
 void
 tn_node_attach (TnNode *node, const char *role, TnNode *child)
@@ -181,7 +183,8 @@ tn_node_child (TnNode *node, const char *role)
 }
 
 void
-tn_node_foreach_child (TnNode *node, void (*visit) (TnNode *child, const char *role, void *opaque), void *opaque)
+tn_node_foreach_child (TnNode *node, void (*visit) (TnNode *child, const char *role, void *opaque),
+                       void *opaque)
 {
   for (guint i = 0; i < node->children->len; i++) {
     TnChild *child = &g_array_index (node->children, TnChild, i);
@@ -189,7 +192,7 @@ tn_node_foreach_child (TnNode *node, void (*visit) (TnNode *child, const char *r
   }
 }
 
-/* ---- Running callbacks ------------------------------------------------------------------------------------- */
+/* ---- Running callbacks ---- */
 
 typedef struct Call {
   TnNode *node;
@@ -227,7 +230,7 @@ tn_node_co_run (TnNode *node, TnNodeCall call, void *opaque, GError **error)
   return run.result;
 }
 
-/* ---- The end -------------------------------------------------------------------------------------------------- */
+/* ---- The end ---- */
 
 TnNode *
 tn_node_ref (TnNode *node)

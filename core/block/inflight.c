@@ -3,8 +3,8 @@
  * Which ranges of a node are being read and written, and who waits for whom.
  *
  * Active ranges stand in two lists; the exclusive one is short, so a plain request looks at few.
- * Those that cannot start wait in one queue in order of arrival, and a newcomer also waits for every conflicting
- * one in the queue, so that none waits for ever.
+ * Those that cannot start wait in one queue in order of arrival, and a newcomer also waits for every
+ * conflicting one in the queue, so that none waits for ever.
  */
 #include "block/internal.h"
 
@@ -110,7 +110,8 @@ tn_track_enter (TnTrack *track, TnNode *node, uint64_t start, uint64_t end, bool
     tn_co_yield ();
 }
 
-/* Moves all that may start now out of the queue; the caller wakes the coroutines returned once the lock is free. */
+/* Moves all that may start now out of the queue; the caller wakes the coroutines returned once the lock is
+ * free. */
 static GSList *
 start_queued (TnInflight *inflight)
 {

@@ -12,17 +12,16 @@
 #define TN_DEFAULT_PROTOCOL "file"
 #define TN_DEFAULT_FORMAT "raw"
 
-#define TN_MAX_CHAIN 200              /* nodes of one backing chain */
-#define TN_MAX_UNIT (64u << 20)       /* the largest allocation unit that is believed */
-#define TN_MAX_PACKED (16u << 20)     /* the largest encoded extent, either side */
-#define TN_CHUNK (1u << 20)           /* how much is copied or bounced at a time */
+#define TN_MAX_CHAIN 200          /* nodes of one backing chain */
+#define TN_MAX_UNIT (64u << 20)   /* the largest allocation unit that is believed */
+#define TN_MAX_PACKED (16u << 20) /* the largest encoded extent, either side */
+#define TN_CHUNK (1u << 20)       /* how much is copied or bounced at a time */
 #define TN_PROBE_HEAD 4096
 #define TN_PROBE_TAIL 1024
 
-#define TN_SHARED_ALL                                                                                        \
-  (TN_PERM_CONSISTENT_READ | TN_PERM_WRITE | TN_PERM_WRITE_UNCHANGED | TN_PERM_RESIZE)
+#define TN_SHARED_ALL (TN_PERM_CONSISTENT_READ | TN_PERM_WRITE | TN_PERM_WRITE_UNCHANGED | TN_PERM_RESIZE)
 
-/* ---- Small tools --------------------------------------------------------------------------------- */
+/* ---- Small tools ---- */
 
 /* A lock for a few instructions; zero-filled is free. */
 typedef struct TnSpin {
@@ -73,9 +72,11 @@ tn_is_power_of_2 (uint64_t value)
 }
 
 /* iov.c: parts of a vector.  @out must have room for as many elements as @iov; returns how many were made. */
-unsigned tn_iov_slice (const struct iovec *iov, unsigned n, uint64_t skip, uint64_t length, struct iovec *out);
+unsigned tn_iov_slice (const struct iovec *iov, unsigned n, uint64_t skip, uint64_t length,
+                       struct iovec *out);
 void tn_iov_zero (const struct iovec *iov, unsigned n, uint64_t skip, uint64_t length);
-void tn_iov_from_buffer (const struct iovec *iov, unsigned n, uint64_t skip, const void *buffer, uint64_t length);
+void tn_iov_from_buffer (const struct iovec *iov, unsigned n, uint64_t skip, const void *buffer,
+                         uint64_t length);
 void tn_iov_to_buffer (const struct iovec *iov, unsigned n, uint64_t skip, void *buffer, uint64_t length);
 bool tn_iov_is_zero (const struct iovec *iov, unsigned n);
 /* Zero bytes, never written to. */
@@ -83,10 +84,10 @@ const void *tn_zero_page (size_t *length);
 /* Aligned memory that may be free()d, or NULL. */
 void *tn_buffer_new (size_t length);
 
-/* ---- Conflicts (inflight.c) ------------------------------------------------------------------------ */
+/* ---- Conflicts (inflight.c) ---- */
 
-/* A range of a node being read or written.  Exclusive ones wait for all that overlap, plain ones only for exclusive
- * ones; whoever asks first is served first. */
+/* A range of a node being read or written.  Exclusive ones wait for all that overlap, plain ones only for
+ * exclusive ones; whoever asks first is served first. */
 typedef struct TnTrack {
   struct TnTrack *next, **link;
   uint64_t start, end;
@@ -107,7 +108,7 @@ bool tn_track_try (TnTrack *track, TnNode *node, uint64_t offset, uint64_t lengt
 void tn_track_enter (TnTrack *track, TnNode *node, uint64_t start, uint64_t end, bool exclusive);
 void tn_track_leave (TnTrack *track);
 
-/* ---- What is under way (underway.c) ------------------------------------------------------------------ */
+/* ---- What is under way (underway.c) ---- */
 
 /* A count that coroutines can wait for to become 0.  Zero-filled is none. */
 typedef struct TnUnderway {
@@ -138,7 +139,7 @@ tn_underway_leave (TnUnderway *underway)
 
 void tn_wake_all (GSList *coroutines);
 
-/* ---- Nodes ------------------------------------------------------------------------------------------ */
+/* ---- Nodes ---- */
 
 typedef struct TnChild {
   char *role;
@@ -166,26 +167,26 @@ struct TnNode {
   TnNode *file, *backing;
   bool is_format;
   bool is_filter;
-  bool locks_map;  /* map() must be called under map_mutex */
-  bool tracked;    /* requests are entered in `inflight` */
-  bool bends;      /* requests may have to be bent to the limits */
-  bool own_limits; /* the driver has set them */
-  bool grows;      /* writes may go beyond the end */
-  bool probed_raw; /* taken for raw because nothing was recognised: must not become something else */
+  bool locks_map;        /* map() must be called under map_mutex */
+  bool tracked;          /* requests are entered in `inflight` */
+  bool bends;            /* requests may have to be bent to the limits */
+  bool own_limits;       /* the driver has set them */
+  bool grows;            /* writes may go beyond the end */
+  bool probed_raw;       /* taken for raw because nothing was recognised: must not become something else */
   uint8_t detect_zeroes; /* 1: on, 2: unmap */
-  bool opened;     /* the driver's open() has succeeded */
-  bool opening;    /* one thread, no requests but open()'s own */
+  bool opened;           /* the driver's open() has succeeded */
+  bool opening;          /* one thread, no requests but open()'s own */
   uint32_t unit;
   uint32_t pack_unit; /* 0: the same */
-  uint32_t flags;  /* atomic */
-  uint64_t size;   /* atomic */
+  uint32_t flags;     /* atomic */
+  uint64_t size;      /* atomic */
   TnLimits limits;
 
   /* Under way. */
   TnUnderway underway;
-  uint32_t gate;      /* atomic: new requests wait */
-  uint64_t written;   /* atomic: writes that have completed here */
-  uint64_t flushed;   /* atomic: value of `written` that the last flush covered */
+  uint32_t gate;    /* atomic: new requests wait */
+  uint64_t written; /* atomic: writes that have completed here */
+  uint64_t flushed; /* atomic: value of `written` that the last flush covered */
   uint64_t generation;
   TnCoMutex map_mutex;
   TnCoMutex flush_mutex; /* also: growing */
@@ -201,12 +202,12 @@ struct TnNode {
   gint references;
   char *name, *filename, *identity;
   char *backing_name, *backing_format;
-  GArray *children;        /* TnChild */
-  bool bears_writers;      /* a leaf that others may write to while this process only reads */
-  GSList *parents;         /* TnNode *, once per edge */
-  TnOptions *options;      /* of this node, checked */
-  TnOptions *open_options; /* not yet taken, while opening */
-  TnOpening *context;      /* while opening */
+  GArray *children;             /* TnChild */
+  bool bears_writers;           /* a leaf that others may write to while this process only reads */
+  GSList *parents;              /* TnNode *, once per edge */
+  TnOptions *options;           /* of this node, checked */
+  TnOptions *open_options;      /* not yet taken, while opening */
+  TnOpening *context;           /* while opening */
   uint32_t permissions, shared; /* set on the leaf by the node above */
 };
 
@@ -228,7 +229,7 @@ tn_count (uint64_t *counter, uint64_t amount)
   __atomic_fetch_add (counter, amount, __ATOMIC_RELAXED);
 }
 
-/* ---- Requests (request.c) ---------------------------------------------------------------------------- */
+/* ---- Requests (request.c) ---- */
 
 /* TnRequest.core: the drive's words, the node's, the leaf's (TN_REQUEST_LEAF_WORDS). */
 #define TN_REQUEST_DRIVE_WORDS 6
@@ -264,8 +265,8 @@ tn_request_drive_state (TnRequest *request)
 /* As tn_node_submit(); a driver's error goes to *error before done(). */
 void tn_node_submit_with_error (TnNode *node, TnRequest *request, GError **error);
 /* Runs one request to its end, in or outside a coroutine. */
-int tn_node_do (TnNode *node, TnRequestOp op, uint64_t offset, uint64_t length, const struct iovec *iov, unsigned n_iov,
-                uint32_t flags, GError **error);
+int tn_node_do (TnNode *node, TnRequestOp op, uint64_t offset, uint64_t length, const struct iovec *iov,
+                unsigned n_iov, uint32_t flags, GError **error);
 
 /* Keeps new requests out and waits for those under way; counted.  In a coroutine. */
 void tn_node_quiesce (TnNode *node);
@@ -277,7 +278,7 @@ void tn_node_leave (TnNode *node);
 /* In a coroutine: enters, waiting at the gate. */
 void tn_node_enter_wait (TnNode *node);
 
-/* ---- Leaves (leaf.c) ---------------------------------------------------------------------------------- */
+/* ---- Leaves (leaf.c) ---- */
 
 /* Whether a READ or WRITE may be given to the leaf as it is. */
 bool tn_leaf_fits (TnNode *leaf, const TnRequest *request, uint64_t offset);
@@ -288,7 +289,7 @@ void tn_leaf_written (TnNode *leaf, uint64_t offset, uint64_t length, int result
 /* In a coroutine: any request, bent to the limits. */
 int tn_leaf_request (TnNode *leaf, TnRequest *request, GError **error);
 
-/* ---- The slow path, in coroutines (route.c, cow.c, zero.c) ---------------------------------------------- */
+/* ---- The slow path, in coroutines (route.c, cow.c, zero.c) ---- */
 
 /* Several requests to children under way at a time, of one coroutine. */
 typedef struct TnBatch {
@@ -298,8 +299,8 @@ typedef struct TnBatch {
   int result;
 } TnBatch;
 
-/* Starts a part: @length bytes at @skip in @iov, of which the array (not the bytes) is copied; waits while many are
- * under way. */
+/* Starts a part: @length bytes at @skip in @iov, of which the array (not the bytes) is copied; waits while
+ * many are under way. */
 void tn_batch_submit (TnBatch *batch, TnNode *node, TnRequestOp op, uint64_t offset, const struct iovec *iov,
                       unsigned n_iov, uint64_t skip, uint64_t length, uint32_t flags);
 /* Waits for all; the first failure. */
@@ -319,15 +320,16 @@ tn_request_data (const TnRequest *request)
 }
 
 /* Starts a transfer of the bytes of @data that belong at @offset to @source_offset of @source. */
-void tn_batch_transfer (TnBatch *batch, TnNode *source, TnRequestOp op, uint64_t source_offset, const TnData *data,
-                        uint64_t offset, uint64_t length);
+void tn_batch_transfer (TnBatch *batch, TnNode *source, TnRequestOp op, uint64_t source_offset,
+                        const TnData *data, uint64_t offset, uint64_t length);
 
 /* Asks map() under the lock, and checks the answer. */
-int tn_route_map (TnNode *node, uint64_t offset, uint64_t length, uint32_t flags, TnExtent *extent, GError **error);
+int tn_route_map (TnNode *node, uint64_t offset, uint64_t length, uint32_t flags, TnExtent *extent,
+                  GError **error);
 
 /* Where a reader finds its bytes. */
 typedef struct TnResolved {
-  uint32_t kind;   /* ZERO; DATA: at @offset of @node; PACKED: in @extent of @node, where they are at @offset */
+  uint32_t kind; /* ZERO; DATA: at @offset of @node; PACKED: in @extent of @node, where they are at @offset */
   uint32_t depth;  /* backing nodes passed */
   bool allocated;  /* some node has an entry for it */
   uint64_t length; /* at most what was asked for */
@@ -336,7 +338,8 @@ typedef struct TnResolved {
   TnExtent extent;
 } TnResolved;
 
-/* Follows maps and backing nodes, short of @base, to a leaf, a filter, or a node with conflicts of its own. */
+/* Follows maps and backing nodes, short of @base, to a leaf, a filter, or a node with conflicts of its own.
+ */
 int tn_route_resolve (TnNode *node, TnNode *base, uint64_t offset, uint64_t length, uint32_t flags,
                       TnResolved *resolved, GError **error);
 /* Whether all of the range is known to read as zeroes without reading it: 1, 0 or -errno. */
@@ -355,7 +358,8 @@ int tn_route_write_zero_bytes (TnNode *node, uint64_t offset, uint64_t length, G
 int tn_cow_write (TnNode *node, const TnData *data, uint64_t offset, uint64_t length, GError **error);
 
 /* The driver's callbacks, under the map lock. */
-int tn_route_reserve (TnNode *node, uint64_t offset, uint64_t length, uint32_t flags, TnExtent *extent, GError **error);
+int tn_route_reserve (TnNode *node, uint64_t offset, uint64_t length, uint32_t flags, TnExtent *extent,
+                      GError **error);
 int tn_route_commit (TnNode *node, TnExtent *extents, size_t n, GError **error);
 void tn_route_cancel (TnNode *node, TnExtent *extents, size_t n);
 int tn_route_unmap (TnNode *node, uint64_t offset, uint64_t length, uint32_t flags, GError **error);
@@ -373,7 +377,7 @@ int tn_pack_read (TnNode *node, const TnExtent *extent, uint64_t offset, uint64_
 void tn_unpacked_forget (TnNode *node, uint64_t offset, uint64_t length);
 void tn_unpacked_free (TnNode *node);
 
-/* ---- Graph (graph.c, open.c, filename.c, manage.c, probe.c) ---------------------------------------------- */
+/* ---- Graph (graph.c, open.c, filename.c, manage.c, probe.c) ---- */
 
 TnNode *tn_node_alloc (const TnClass *class, uint32_t flags);
 /* Takes over the caller's reference of @child. */
@@ -401,8 +405,8 @@ char *tn_filename_combine (const char *base, const char *filename);
 /* A file name that stands for a protocol's options; g_free() it. */
 char *tn_filename_from_options (const char *driver, const TnOptions *options);
 /* Options of the whole graph for a name as tools take it. */
-int tn_filename_to_graph (const char *filename, const char *format, const TnOptions *more, TnOptions **options,
-                          GError **error);
+int tn_filename_to_graph (const char *filename, const char *format, const TnOptions *more,
+                          TnOptions **options, GError **error);
 
 /* The format of an opened file by its contents, or NULL. */
 int tn_probe_node (TnNode *file, const char **format, GError **error);

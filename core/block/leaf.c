@@ -2,8 +2,8 @@
 /*
  * The lower end: requests to protocols and filters.
  *
- * A request that does not fit the leaf's alignment and size limits is split, copied through an aligned buffer, or
- * turned into read, modify, write; the last excludes other writes to the same blocks.
+ * A request that does not fit the leaf's alignment and size limits is split, copied through an aligned
+ * buffer, or turned into read, modify, write; the last excludes other writes to the same blocks.
  */
 #include "block/internal.h"
 
@@ -11,7 +11,7 @@
 
 #define MAX_SEGMENTS 1024 /* what preadv(2) takes on Linux */
 
-/* ---- Does it fit? ----------------------------------------------------------------------------------- */
+/* ---- Does it fit? ---- */
 
 static unsigned
 max_iov (const TnNode *leaf)
@@ -50,7 +50,7 @@ tn_leaf_fits (TnNode *leaf, const TnRequest *request, uint64_t offset)
          && memory_fits (leaf, request->iov, request->n_iov);
 }
 
-/* ---- Protocols that block ------------------------------------------------------------------------------ */
+/* ---- Protocols that block ---- */
 
 static int
 blocking_read (TnNode *leaf, const struct iovec *iov, unsigned n_iov, uint64_t offset)
@@ -154,15 +154,16 @@ tn_leaf_written (TnNode *leaf, uint64_t offset, uint64_t length, int result)
 {
   if (result >= 0 && leaf->grows) {
     uint64_t end = offset + length, size = tn_node_size_now (leaf);
-    while (size < end
-           && !__atomic_compare_exchange_n (&leaf->size, &size, end, true, __ATOMIC_RELAXED, __ATOMIC_RELAXED))
+    while (
+        size < end
+        && !__atomic_compare_exchange_n (&leaf->size, &size, end, true, __ATOMIC_RELAXED, __ATOMIC_RELAXED))
       ;
   }
   /* A failed write may have changed something, too. */
   __atomic_fetch_add (&leaf->written, 1, __ATOMIC_RELEASE);
 }
 
-/* ---- In coroutines ------------------------------------------------------------------------------------- */
+/* ---- In coroutines ---- */
 
 typedef struct Wait {
   TnCoroutine *waiter;
@@ -182,8 +183,8 @@ wait_done (TnRequest *request, int result)
 
 /* One operation that fits. */
 static int
-leaf_io (TnNode *leaf, TnRequestOp op, uint64_t offset, uint64_t length, const struct iovec *iov, unsigned n_iov,
-         uint32_t flags)
+leaf_io (TnNode *leaf, TnRequestOp op, uint64_t offset, uint64_t length, const struct iovec *iov,
+         unsigned n_iov, uint32_t flags)
 {
   Wait wait = { 0 };
   TnRequest request;
@@ -225,7 +226,7 @@ leaf_flush (TnNode *leaf)
   return rc;
 }
 
-/* ---- Bending -------------------------------------------------------------------------------------------- */
+/* ---- Bending ---- */
 
 /* Of a request's flags those that its parts carry. */
 static uint32_t
@@ -263,8 +264,8 @@ split (TnNode *leaf, const TnRequest *request)
   for (uint64_t done = 0; done < request->length;) {
     unsigned n_iov;
     uint64_t length = next_piece (leaf, request, done, iov, &n_iov);
-    int rc = leaf_io (leaf, request->op, request->offset + done, length, iov, n_iov,
-                      part_flags (leaf, request));
+    int rc =
+        leaf_io (leaf, request->op, request->offset + done, length, iov, n_iov, part_flags (leaf, request));
     if (rc)
       return rc;
     done += length;
@@ -336,7 +337,8 @@ bounce_out (TnNode *leaf, const TnRequest *request, const Window *window, char *
     return rc;
   tn_iov_to_buffer (request->iov, request->n_iov, window->from - request->offset,
                     buffer + (window->from - window->start), window->to - window->from);
-  return buffer_io (leaf, TN_REQUEST_WRITE, window->start, buffer, window->length, part_flags (leaf, request));
+  return buffer_io (leaf, TN_REQUEST_WRITE, window->start, buffer, window->length,
+                    part_flags (leaf, request));
 }
 
 static int
@@ -376,7 +378,7 @@ transfer (TnNode *leaf, const TnRequest *request)
   return transfer_bent (leaf, request);
 }
 
-/* ---- Each operation --------------------------------------------------------------------------------------- */
+/* ---- Each operation ---- */
 
 /* A piece of a request with an iovec of its own. */
 static TnRequest *

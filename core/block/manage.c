@@ -14,10 +14,11 @@ need_writable (TnNode *node, const char *what, GError **error)
 {
   if (tn_node_flags_now (node) & TN_OPEN_WRITE)
     return 0;
-  return tn_fail (error, TN_BLOCK_ERROR, EROFS, "%s: cannot %s: opened read-only", tn_node_filename (node), what);
+  return tn_fail (error, TN_BLOCK_ERROR, EROFS, "%s: cannot %s: opened read-only", tn_node_filename (node),
+                  what);
 }
 
-/* ---- Size --------------------------------------------------------------------------------------------------- */
+/* ---- Size ---- */
 
 typedef struct Resize {
   uint64_t size;
@@ -82,7 +83,7 @@ tn_node_resize (TnNode *node, uint64_t size, TnPrealloc prealloc, GError **error
   return tn_node_co_run (node, resize_main, &resize, error);
 }
 
-/* ---- Information ----------------------------------------------------------------------------------------------- */
+/* ---- Information ---- */
 
 static int
 info_main (TnNode *node, void *opaque, GError **error)
@@ -111,7 +112,8 @@ tn_node_info (TnNode *node, TnInfo *info, GError **error)
 static int
 specific_main (TnNode *node, void *opaque, GError **error)
 {
-  char *(*specific) (TnNode *, GError **) = node->is_format ? node->format.info_specific : node->protocol.info_specific;
+  char *(*specific) (TnNode *, GError **) =
+      node->is_format ? node->format.info_specific : node->protocol.info_specific;
   char **text = opaque;
   *text = specific ? specific (node, error) : NULL;
   return 0;
@@ -151,7 +153,7 @@ tn_node_snapshots (TnNode *node, void (*visit) (const TnSnapshot *snapshot, void
   return tn_node_call (node, snapshots_main, &call, error);
 }
 
-/* ---- Calls that need the image for themselves --------------------------------------------------------------------- */
+/* ---- Calls that need the image for themselves ---- */
 
 typedef struct Alone {
   TnNodeCall call;
@@ -266,7 +268,8 @@ tn_node_replace_backing (TnNode *node, TnNode *backing, GError **error)
   if (!node->is_format || !(node->format.flags & TN_FORMAT_BACKING))
     return unsupported (node, "backing files", error);
   if (contains (backing, node))
-    return tn_fail (error, TN_BLOCK_ERROR, ELOOP, "%s: cannot become its own backing file", tn_node_filename (node));
+    return tn_fail (error, TN_BLOCK_ERROR, ELOOP, "%s: cannot become its own backing file",
+                    tn_node_filename (node));
   Replace replace = { backing, NULL };
   int rc = call_alone (node, replace_main, &replace, error);
   tn_node_unref (replace.old);
@@ -290,7 +293,7 @@ tn_node_make_empty (TnNode *node, GError **error)
   return rc ? rc : call_alone (node, empty_main, NULL, error);
 }
 
-/* ---- Copying below --------------------------------------------------------------------------------------------------- */
+/* ---- Copying below ---- */
 
 typedef struct Copy {
   uint64_t from_offset, to_offset, length;
@@ -361,8 +364,9 @@ tn_node_copy_range (TnNode *from, uint64_t from_offset, TnNode *to, uint64_t to_
   if (rc)
     return rc;
   if (!lies_within (from, from_offset, length) || !lies_within (to, to_offset, length))
-    return tn_fail (error, TN_BLOCK_ERROR, EINVAL, "cannot copy %" G_GUINT64_FORMAT " bytes from '%s' to '%s': beyond the end",
-                    length, tn_node_filename (from), tn_node_filename (to));
+    return tn_fail (error, TN_BLOCK_ERROR, EINVAL,
+                    "cannot copy %" G_GUINT64_FORMAT " bytes from '%s' to '%s': beyond the end", length,
+                    tn_node_filename (from), tn_node_filename (to));
   if (from == to)
     return -ENOTSUP;
   Copy copy = { from_offset, to_offset, length, to, 0 };

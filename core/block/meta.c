@@ -2,12 +2,13 @@
 /*
  * The metadata service: caches of on-disk tables with declared write order.
  *
- * Order is kept by levels.  Each dirty slice has one; slices of one level may be written in any order, those of the
- * next only after a barrier (a flush of the node).  Declaring an order raises the level at which a cache's slices
- * will be dirtied.  A flush therefore costs one barrier per level, however many slices there are, and one at its end.
+ * Order is kept by levels.  Each dirty slice has one; slices of one level may be written in any order, those
+ * of the next only after a barrier (a flush of the node).  Declaring an order raises the level at which a
+ * cache's slices will be dirtied.  A flush therefore costs one barrier per level, however many slices there
+ * are, and one at its end.
  *
- * A slice has one level, so its contents cannot be both before and after another's.  When a declaration would ask for
- * that, the slices in question are written first, as far as their own order demands.
+ * A slice has one level, so its contents cannot be both before and after another's.  When a declaration would
+ * ask for that, the slices in question are written first, as far as their own order demands.
  *
  * The caches over one node (a domain) are used by one format, whose lock protects them all.
  */
@@ -29,7 +30,7 @@ struct TnMetaSlice {
   bool referenced; /* since the last sweep */
   bool orphan;     /* forgotten while pinned */
   TnMetaSlice *hash_next;
-  TnMetaSlice *newer, *older;          /* order of use, roughly */
+  TnMetaSlice *newer, *older; /* order of use, roughly */
   TnMetaSlice *dirty_next, **dirty_link;
 };
 
@@ -54,15 +55,17 @@ struct TnMetaCache {
   TnMetaSlice *dirty;
   uint32_t min_level; /* of slices dirtied from now on */
   uint32_t top_level; /* at least that of every dirty slice */
-  uint32_t unstable;  /* levels that depend on what was written since the last barrier begin here; 0: nothing was */
+  uint32_t
+      unstable; /* levels that depend on what was written since the last barrier begin here; 0: nothing was */
 };
 
-/* ---- Looking up -------------------------------------------------------------------------------------------- */
+/* ---- Looking up ---- */
 
 static inline TnMetaSlice **
 bucket (const TnMetaCache *cache, uint64_t offset)
 {
-  return &cache->buckets[((offset >> cache->shift) * UINT64_C (0x9e3779b97f4a7c15)) >> (64 - cache->bucket_bits)];
+  return &cache->buckets[((offset >> cache->shift) * UINT64_C (0x9e3779b97f4a7c15))
+                         >> (64 - cache->bucket_bits)];
 }
 
 static inline TnMetaSlice *
@@ -99,7 +102,7 @@ rehash (TnMetaCache *cache)
   }
 }
 
-/* ---- Order of use -------------------------------------------------------------------------------------------- */
+/* ---- Order of use ---- */
 
 static void
 link_newest (TnMetaSlice *slice)
@@ -178,7 +181,7 @@ remove_slice (TnMetaSlice *slice)
     free_slice (slice);
 }
 
-/* ---- Writing -------------------------------------------------------------------------------------------------- */
+/* ---- Writing ---- */
 
 static int
 compare_offsets (gconstpointer a, gconstpointer b)
@@ -332,7 +335,7 @@ tn_meta_flush (TnMetaCache *const *caches, size_t n, GError **error)
   return rc;
 }
 
-/* ---- Order ------------------------------------------------------------------------------------------------------ */
+/* ---- Order ---- */
 
 static uint32_t
 lowest_level (const TnMetaCache *cache)
@@ -343,8 +346,8 @@ lowest_level (const TnMetaCache *cache)
   return lowest;
 }
 
-/* Whether other caches have dirty slices above @level, or will have them there, which may depend on what @cache has at
- * that level. */
+/* Whether other caches have dirty slices above @level, or will have them there, which may depend on what
+ * @cache has at that level. */
 static bool
 others_above (const TnMetaCache *cache, uint32_t level)
 {
@@ -365,8 +368,8 @@ highest_below (const TnMetaCache *cache, uint32_t limit)
   return highest;
 }
 
-/* The lowest level that comes after all that @cache has not got to stable storage.  A dirty slice of it may still rise
- * to the level at which the cache is dirtied now. */
+/* The lowest level that comes after all that @cache has not got to stable storage.  A dirty slice of it may
+ * still rise to the level at which the cache is dirtied now. */
 static uint32_t
 level_above (const TnMetaCache *cache)
 {
@@ -441,7 +444,7 @@ tn_meta_is_dirty (TnMetaCache *cache)
   return cache->dirty != NULL;
 }
 
-/* ---- Getting ------------------------------------------------------------------------------------------------------- */
+/* ---- Getting ---- */
 
 static bool
 is_full (const TnMetaCache *cache)
@@ -492,7 +495,8 @@ add_slice (TnMetaCache *cache, uint64_t offset, TnMetaSlice **added, GError **er
     return rc;
   char *data = tn_buffer_new (cache->slice_size);
   if (!data)
-    return tn_fail (error, TN_BLOCK_ERROR, ENOMEM, "no memory for %s of %u bytes", cache->name, cache->slice_size);
+    return tn_fail (error, TN_BLOCK_ERROR, ENOMEM, "no memory for %s of %u bytes", cache->name,
+                    cache->slice_size);
   TnMetaSlice *slice = g_new0 (TnMetaSlice, 1);
   slice->cache = cache;
   slice->offset = offset;
@@ -572,7 +576,7 @@ tn_meta_put (TnMetaSlice *slice)
     free_slice (slice);
 }
 
-/* ---- Dropping -------------------------------------------------------------------------------------------------------- */
+/* ---- Dropping ---- */
 
 void
 tn_meta_forget (TnMetaCache *cache, uint64_t offset, uint64_t length)
@@ -604,7 +608,7 @@ tn_meta_set_budget (TnMetaCache *cache, uint64_t budget)
   cache->budget = budget;
 }
 
-/* ---- Caches ---------------------------------------------------------------------------------------------------------- */
+/* ---- Caches ---- */
 
 static Domain *
 domain_of (TnNode *node)

@@ -92,7 +92,7 @@ tn_node_stats (TnNode *node, TnNodeStats *stats)
   stats->size = size;
 }
 
-/* ---- For drivers ----------------------------------------------------------------------------------------- */
+/* ---- For drivers ---- */
 
 void *
 tn_node_state (TnNode *node)

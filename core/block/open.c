@@ -2,8 +2,8 @@
 /*
  * Opening a graph.
  *
- * open_node() opens one node and the children that its options describe, but not its backing node; open_chain()
- * then walks down the backing files one by one, so that a long chain does not recurse.
+ * open_node() opens one node and the children that its options describe, but not its backing node;
+ * open_chain() then walks down the backing files one by one, so that a long chain does not recurse.
  */
 #include "block/internal.h"
 
@@ -18,7 +18,7 @@
 static int open_node (TnOpening *opening, TnOptions *options, uint32_t flags, bool is_child, TnNode **node,
                       GError **error);
 
-/* ---- Options that every node has ---------------------------------------------------------------------- */
+/* ---- Options that every node has ---- */
 
 static const char *const discard_choices[] = { "ignore", "unmap", "off", "on", NULL };
 static const char *const detect_choices[] = { "off", "on", "unmap", NULL };
@@ -27,7 +27,8 @@ static const TnOption common_options[] = {
   { "driver", TN_OPTION_STRING, TN_OPTION_OPEN, NULL, "format or protocol", 0, 0, NULL },
   { "node-name", TN_OPTION_STRING, TN_OPTION_OPEN, NULL, "name to refer to the node by", 0, 0, NULL },
   { "read-only", TN_OPTION_BOOL, TN_OPTION_OPEN, NULL, "refuse writes", 0, 0, NULL },
-  { "auto-read-only", TN_OPTION_BOOL, TN_OPTION_OPEN, NULL, "open read-only when writing is not permitted", 0, 0, NULL },
+  { "auto-read-only", TN_OPTION_BOOL, TN_OPTION_OPEN, NULL, "open read-only when writing is not permitted", 0,
+    0, NULL },
   { "force-share", TN_OPTION_BOOL, TN_OPTION_OPEN, NULL, "read while others write", 0, 0, NULL },
   { "cache.direct", TN_OPTION_BOOL, TN_OPTION_OPEN, NULL, "bypass the host's page cache", 0, 0, NULL },
   { "cache.no-flush", TN_OPTION_BOOL, TN_OPTION_OPEN, NULL, "ignore flushes", 0, 0, NULL },
@@ -73,7 +74,7 @@ apply_common (const TnOptions *common, uint32_t flags)
   const char *discard = tn_options_get (common, "discard");
   if (discard)
     flags = g_str_equal (discard, "unmap") || g_str_equal (discard, "on") ? flags | TN_OPEN_UNMAP
-                                                                           : flags & ~TN_OPEN_UNMAP;
+                                                                          : flags & ~TN_OPEN_UNMAP;
   return flags;
 }
 
@@ -86,7 +87,7 @@ detect_zeroes (const TnOptions *common)
   return g_str_equal (value, "unmap") ? 2 : 1;
 }
 
-/* ---- Classes --------------------------------------------------------------------------------------------- */
+/* ---- Classes ---- */
 
 static const TnClass *
 find_class (const char *driver, GError **error)
@@ -109,13 +110,13 @@ check_class_options (TnNode *node, TnOptions *options, GError **error)
 {
   static const TnOption nothing[] = { { NULL } };
   const TnClass *class = node->class;
-  g_autofree char *what
-      = g_strdup_printf ("%s '%s'", node->is_format ? "format" : "protocol", class->name);
+  g_autofree char *what = g_strdup_printf ("%s '%s'", node->is_format ? "format" : "protocol", class->name);
   return tn_options_check (options, class->options ? class->options : nothing,
-                           class->options ? class->option_size : sizeof *nothing, TN_OPTION_OPEN, what, error);
+                           class->options ? class->option_size : sizeof *nothing, TN_OPTION_OPEN, what,
+                           error);
 }
 
-/* ---- Identity and locks ------------------------------------------------------------------------------------ */
+/* ---- Identity and locks ---- */
 
 /* Two leaves with equal identity are the same storage. */
 static char *
@@ -174,7 +175,7 @@ tn_leaf_set_permissions (TnNode *leaf, GError **error)
   return 0;
 }
 
-/* ---- Children ------------------------------------------------------------------------------------------------ */
+/* ---- Children ---- */
 
 static bool
 has_prefix_options (const TnOptions *options, const char *role)
@@ -194,8 +195,9 @@ refer (const char *name, const char *role, TnNode **child, GError **error)
 {
   TnNode *found = tn_node_find (name);
   if (!found)
-    return tn_fail (error, TN_BLOCK_ERROR, ENOENT, "%s=%s: there is no node of that name; a file is given as %s.filename=%s",
-                    role, name, role, name);
+    return tn_fail (error, TN_BLOCK_ERROR, ENOENT,
+                    "%s=%s: there is no node of that name; a file is given as %s.filename=%s", role, name,
+                    role, name);
   *child = tn_node_ref (found);
   return 0;
 }
@@ -252,7 +254,8 @@ tn_node_open_child (TnNode *node, const char *role, const TnOptions *options, Tn
   TnOptions *from = options || !node->open_options ? described : node->open_options;
   int rc = 0;
   if (options && (tn_node_flags_now (node) & TN_OPEN_UNTRUSTED))
-    rc = tn_fail (error, TN_BLOCK_ERROR, EPERM, "%s: names another file (%s), which is refused for untrusted images",
+    rc = tn_fail (error, TN_BLOCK_ERROR, EPERM,
+                  "%s: names another file (%s), which is refused for untrusted images",
                   tn_node_filename (node), role);
   if (!rc)
     rc = open_described (opening, from, role, file_flags (tn_node_flags_now (node)), &opened, error);
@@ -273,7 +276,7 @@ tn_node_open_child (TnNode *node, const char *role, const TnOptions *options, Tn
   return rc;
 }
 
-/* ---- One node -------------------------------------------------------------------------------------------------- */
+/* ---- One node ---- */
 
 static int
 call_open (TnNode *node, GError **error)
@@ -322,8 +325,9 @@ set_up_options (TnNode *node, TnOptions *options, GError **error)
 static int
 open_leaf (TnOpening *opening, TnNode *node, GError **error)
 {
-  node->filename = node->is_filter && node->file ? g_strdup (tn_node_filename (node->file))
-                                                 : tn_filename_from_options (node->class->name, node->options);
+  node->filename = node->is_filter && node->file
+                       ? g_strdup (tn_node_filename (node->file))
+                       : tn_filename_from_options (node->class->name, node->options);
   if (!node->protocol.open)
     return tn_fail (error, TN_BLOCK_ERROR, ENOTSUP, "protocol '%s' cannot open anything", node->class->name);
   if (!node->is_filter) {
@@ -356,14 +360,15 @@ open_format (TnNode *node, GError **error)
 
 /* Makes a node of @class over @file (which it takes over; NULL for leaves) with @options. */
 static int
-build_node (TnOpening *opening, const TnClass *class, TnNode *file, TnOptions *options, const TnOptions *common,
-            uint32_t flags, TnNode **out, GError **error)
+build_node (TnOpening *opening, const TnClass *class, TnNode *file, TnOptions *options,
+            const TnOptions *common, uint32_t flags, TnNode **out, GError **error)
 {
   g_autoptr (TnNode) node = tn_node_alloc (class, flags);
   if (file)
     tn_node_attach (node, "file", file);
   if ((node->is_format || node->is_filter) && !file)
-    return tn_fail (error, TN_BLOCK_ERROR, EINVAL, "driver '%s' needs a file: add file.filename=FILE", class->name);
+    return tn_fail (error, TN_BLOCK_ERROR, EINVAL, "driver '%s' needs a file: add file.filename=FILE",
+                    class->name);
   int rc = tn_node_register (node, tn_options_get (common, "node-name"), error);
   if (!rc)
     rc = set_up_options (node, options, error);
@@ -390,10 +395,12 @@ open_probed (TnOpening *opening, TnOptions *options, const TnOptions *common, ui
   if (rc)
     return rc;
   if (!file)
-    return tn_fail (error, TN_BLOCK_ERROR, EINVAL, "no image is named: add driver=NAME or file.filename=FILE");
+    return tn_fail (error, TN_BLOCK_ERROR, EINVAL,
+                    "no image is named: add driver=NAME or file.filename=FILE");
   const char *format = NULL;
   rc = tn_probe_node (file, &format, error);
-  const TnClass *class = rc ? NULL : tn_class_find (TN_KIND_FORMAT, format ? format : TN_DEFAULT_FORMAT, error);
+  const TnClass *class =
+      rc ? NULL : tn_class_find (TN_KIND_FORMAT, format ? format : TN_DEFAULT_FORMAT, error);
   if (!class) {
     tn_node_unref (file);
     return rc ? rc : -ENOENT;
@@ -405,8 +412,8 @@ open_probed (TnOpening *opening, TnOptions *options, const TnOptions *common, ui
 }
 
 static int
-open_driver (TnOpening *opening, const char *driver, TnOptions *options, const TnOptions *common, uint32_t flags,
-             TnNode **node, GError **error)
+open_driver (TnOpening *opening, const char *driver, TnOptions *options, const TnOptions *common,
+             uint32_t flags, TnNode **node, GError **error)
 {
   const TnClass *class = find_class (driver, error);
   if (!class)
@@ -459,7 +466,8 @@ may_read_only_help (int rc)
 }
 
 static int
-open_node (TnOpening *opening, TnOptions *options, uint32_t flags, bool is_child, TnNode **node, GError **error)
+open_node (TnOpening *opening, TnOptions *options, uint32_t flags, bool is_child, TnNode **node,
+           GError **error)
 {
   int rc = expand_filename (options, is_child, error);
   if (rc)
@@ -486,14 +494,15 @@ open_node (TnOpening *opening, TnOptions *options, uint32_t flags, bool is_child
   return open_once (opening, kept, common, flags & ~(TN_OPEN_WRITE | TN_OPEN_RESIZE), is_child, node, error);
 }
 
-/* ---- The chain --------------------------------------------------------------------------------------------------- */
+/* ---- The chain ---- */
 
 static int
 named_backing (TnNode *node, const TnOptions *more, TnOptions **options, GError **error)
 {
   if (tn_node_flags_now (node) & TN_OPEN_UNTRUSTED)
-    return tn_fail (error, TN_BLOCK_ERROR, EPERM, "%s: names the backing file '%s', which is refused for untrusted images",
-                    node->filename, node->backing_name);
+    return tn_fail (error, TN_BLOCK_ERROR, EPERM,
+                    "%s: names the backing file '%s', which is refused for untrusted images", node->filename,
+                    node->backing_name);
   g_autoptr (TnOptions) parsed = NULL;
   g_autofree char *base = NULL;
   if (g_str_has_prefix (node->backing_name, "json:")) {
@@ -515,15 +524,17 @@ describe_backing (TnNode *node, TnOptions **options, GError **error)
 {
   g_autoptr (TnOptions) given = tn_options_take_prefix (node->open_options, "backing");
   *options = NULL;
-  if (tn_options_has (given, "driver") || tn_options_has (given, "file") || tn_options_has (given, "file.filename")
-      || tn_options_has (given, "file.driver") || tn_options_has (given, "filename")) {
+  if (tn_options_has (given, "driver") || tn_options_has (given, "file")
+      || tn_options_has (given, "file.filename") || tn_options_has (given, "file.driver")
+      || tn_options_has (given, "filename")) {
     *options = g_steal_pointer (&given);
     return 0;
   }
   if (!node->backing_name || !*node->backing_name)
-    return tn_options_count (given) ? tn_fail (error, TN_BLOCK_ERROR, EINVAL,
-                                               "%s: backing options are given, but it has no backing file", node->filename)
-                                    : 0;
+    return tn_options_count (given)
+               ? tn_fail (error, TN_BLOCK_ERROR, EINVAL,
+                          "%s: backing options are given, but it has no backing file", node->filename)
+               : 0;
   return named_backing (node, given, options, error);
 }
 
@@ -552,8 +563,8 @@ open_chain (TnOpening *opening, TnNode *node, GError **error)
 {
   for (unsigned length = 1;; length++) {
     if (length > TN_MAX_CHAIN)
-      return tn_fail (error, TN_BLOCK_ERROR, ELOOP, "%s: the backing chain is longer than %d files", node->filename,
-                      TN_MAX_CHAIN);
+      return tn_fail (error, TN_BLOCK_ERROR, ELOOP, "%s: the backing chain is longer than %d files",
+                      node->filename, TN_MAX_CHAIN);
     TnNode *backing;
     int rc = open_one_backing (opening, node, &backing, error);
     g_clear_pointer (&node->open_options, tn_options_free);
@@ -614,8 +625,8 @@ tn_node_open (const TnOptions *options, uint32_t flags, TnNode **node, GError **
 }
 
 int
-tn_node_open_file (const char *filename, const char *format, const TnOptions *options, uint32_t flags, TnNode **node,
-                   GError **error)
+tn_node_open_file (const char *filename, const char *format, const TnOptions *options, uint32_t flags,
+                   TnNode **node, GError **error)
 {
   g_autoptr (TnOptions) graph = NULL;
   int rc = tn_filename_to_graph (filename, format, options, &graph, error);

@@ -7,7 +7,7 @@
 #define MAX_ENTRIES 8
 #define WORTH_A_WORKER (16u << 10) /* shorter ones are decoded at once */
 
-/* ---- The cache -------------------------------------------------------------------------------------------- */
+/* ---- The cache ---- */
 
 typedef struct Entry {
   uint64_t offset, length; /* of the extent; 0 long: free */
@@ -79,8 +79,8 @@ take_oldest (TnUnpacked *cache)
 
 typedef enum Found { FOUND_READY, FOUND_LOADING, FOUND_NEW, FOUND_NO_ROOM } Found;
 
-/* Looks the extent up.  READY: *entry is held for reading; NEW: the caller must load it; LOADING: the running coroutine
- * has been queued and must yield. */
+/* Looks the extent up.  READY: *entry is held for reading; NEW: the caller must load it; LOADING: the running
+ * coroutine has been queued and must yield. */
 static Found
 look_up (TnUnpacked *cache, const TnExtent *extent, Entry **entry)
 {
@@ -161,7 +161,7 @@ tn_unpacked_free (TnNode *node)
   g_free (cache);
 }
 
-/* ---- Decoding -------------------------------------------------------------------------------------------------- */
+/* ---- Decoding ---- */
 
 typedef struct Decode {
   TnNode *node;
@@ -177,8 +177,9 @@ static void
 decode_work (void *opaque)
 {
   Decode *decode = opaque;
-  decode->result = decode->node->format.unpack (decode->node, decode->extent, decode->packed, decode->packed_length,
-                                                decode->to, decode->extent->length, &decode->error);
+  decode->result =
+      decode->node->format.unpack (decode->node, decode->extent, decode->packed, decode->packed_length,
+                                   decode->to, decode->extent->length, &decode->error);
 }
 
 /* Fetches and decodes the whole extent to @to. */
@@ -206,7 +207,7 @@ load (TnNode *node, const TnExtent *extent, char *to, GError **error)
   return rc;
 }
 
-/* ---- Reading ------------------------------------------------------------------------------------------------------ */
+/* ---- Reading ---- */
 
 /* The caller's memory when it takes the whole extent in one piece. */
 static char *
@@ -221,8 +222,8 @@ direct_place (const TnExtent *extent, uint64_t length, const TnData *data, uint6
 }
 
 static int
-load_and_copy (TnNode *node, const TnExtent *extent, uint64_t skip, uint64_t length, const TnData *data, uint64_t to,
-               char **bytes, GError **error)
+load_and_copy (TnNode *node, const TnExtent *extent, uint64_t skip, uint64_t length, const TnData *data,
+               uint64_t to, char **bytes, GError **error)
 {
   *bytes = tn_buffer_new (extent->length);
   if (!*bytes)
@@ -236,8 +237,8 @@ load_and_copy (TnNode *node, const TnExtent *extent, uint64_t skip, uint64_t len
 }
 
 static int
-read_cached (TnNode *node, const TnExtent *extent, uint64_t skip, uint64_t length, const TnData *data, uint64_t to,
-             GError **error)
+read_cached (TnNode *node, const TnExtent *extent, uint64_t skip, uint64_t length, const TnData *data,
+             uint64_t to, GError **error)
 {
   TnUnpacked *cache = cache_of (node);
   Entry *entry;
@@ -261,8 +262,8 @@ read_cached (TnNode *node, const TnExtent *extent, uint64_t skip, uint64_t lengt
 }
 
 int
-tn_pack_read (TnNode *node, const TnExtent *extent, uint64_t offset, uint64_t length, const TnData *data, uint64_t to,
-              GError **error)
+tn_pack_read (TnNode *node, const TnExtent *extent, uint64_t offset, uint64_t length, const TnData *data,
+              uint64_t to, GError **error)
 {
   char *place = direct_place (extent, length, data, to);
   if (place)
@@ -270,7 +271,7 @@ tn_pack_read (TnNode *node, const TnExtent *extent, uint64_t offset, uint64_t le
   return read_cached (node, extent, offset - extent->offset, length, data, to, error);
 }
 
-/* ---- Writing --------------------------------------------------------------------------------------------------------- */
+/* ---- Writing ---- */
 
 typedef struct Encode {
   TnNode *node;
@@ -285,8 +286,8 @@ static void
 encode_work (void *opaque)
 {
   Encode *encode = opaque;
-  encode->result = encode->node->format.pack (encode->node, encode->in, encode->unit, encode->out, encode->unit,
-                                              &encode->packed_length, &encode->error);
+  encode->result = encode->node->format.pack (encode->node, encode->in, encode->unit, encode->out,
+                                              encode->unit, &encode->packed_length, &encode->error);
 }
 
 static int
@@ -305,7 +306,8 @@ store_packed (TnNode *node, uint64_t offset, const Encode *encode, GError **erro
 }
 
 static int
-write_unit (TnNode *node, const TnData *data, uint64_t offset, uint64_t length, Encode *encode, GError **error)
+write_unit (TnNode *node, const TnData *data, uint64_t offset, uint64_t length, Encode *encode,
+            GError **error)
 {
   char *in = (char *) encode->in;
   tn_iov_to_buffer (data->iov, data->n_iov, offset - data->base, in, length);
@@ -341,8 +343,8 @@ tn_pack_write (TnNode *node, const TnData *data, uint64_t offset, uint64_t lengt
 {
   uint64_t end = offset + length, unit = node->pack_unit ? node->pack_unit : node->unit;
   if (!node->format.pack || !unit)
-    return tn_fail (error, TN_BLOCK_ERROR, ENOTSUP, "%s: format '%s' cannot compress", tn_node_filename (node),
-                    node->class->name);
+    return tn_fail (error, TN_BLOCK_ERROR, ENOTSUP, "%s: format '%s' cannot compress",
+                    tn_node_filename (node), node->class->name);
   if (offset % unit || (end % unit && end != tn_node_size_now (node)))
     return tn_fail (error, TN_BLOCK_ERROR, EINVAL,
                     "%s: compressed writes must cover whole clusters of %" G_GUINT64_FORMAT " bytes",

@@ -33,15 +33,16 @@ read_ends (TnNode *node, Ends *ends, GError **error)
 static const char *
 probe_ends (const Ends *ends)
 {
-  const char *name
-      = tn_format_probe (ends->head, ends->head_length, ends->tail, ends->tail_length, ends->size);
+  const char *name =
+      tn_format_probe (ends->head, ends->head_length, ends->tail, ends->tail_length, ends->size);
   if (!name)
     return NULL;
   const TnClass *class = tn_class_find (TN_KIND_FORMAT, name, NULL);
   const TnFormatOps *ops = class ? class->ops : NULL;
   if (!ops || ops->size < offsetof (TnFormatOps, open) || !ops->probe)
     return name;
-  return ops->probe (ends->head, ends->head_length, ends->tail, ends->tail_length, ends->size) > 0 ? name : NULL;
+  return ops->probe (ends->head, ends->head_length, ends->tail, ends->tail_length, ends->size) > 0 ? name
+                                                                                                   : NULL;
 }
 
 int
@@ -61,7 +62,8 @@ overlay (const TnRequest *request, uint64_t at, void *bytes, size_t length)
   uint64_t from = MAX (request->offset, at), to = MIN (request->offset + request->length, at + length);
   if (from >= to)
     return false;
-  tn_iov_to_buffer (request->iov, request->n_iov, from - request->offset, (char *) bytes + (from - at), to - from);
+  tn_iov_to_buffer (request->iov, request->n_iov, from - request->offset, (char *) bytes + (from - at),
+                    to - from);
   return true;
 }
 
@@ -80,8 +82,9 @@ tn_probe_guard (TnNode *node, const TnRequest *request, GError **error)
   const char *becomes = head || tail ? probe_ends (ends) : NULL;
   if (!becomes)
     return 0;
-  return tn_fail (error, TN_BLOCK_ERROR, EPERM,
-                  "%s: refusing a write that would make this raw disk look like an image of format '%s': open it with "
-                  "format " TN_DEFAULT_FORMAT " given explicitly to allow that",
-                  tn_node_filename (node), becomes);
+  return tn_fail (
+      error, TN_BLOCK_ERROR, EPERM,
+      "%s: refusing a write that would make this raw disk look like an image of format '%s': open it with "
+      "format " TN_DEFAULT_FORMAT " given explicitly to allow that",
+      tn_node_filename (node), becomes);
 }

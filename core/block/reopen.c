@@ -17,7 +17,7 @@ typedef struct Reopen {
   GArray *steps; /* Step, children first */
 } Reopen;
 
-/* ---- What is to be done ------------------------------------------------------------------------------------ */
+/* ---- What is to be done ---- */
 
 static uint32_t
 flags_below (const TnNode *node, const TnNode *child, uint32_t wanted)
@@ -43,19 +43,20 @@ plan (Reopen *reopen, TnNode *node, uint32_t flags)
   g_array_append_val (reopen->steps, step);
 }
 
-/* ---- One node -------------------------------------------------------------------------------------------------- */
+/* ---- One node ---- */
 
 static int
 call_driver (TnNode *node, const TnOptions *options, uint32_t flags, GError **error)
 {
-  int (*reopen) (TnNode *, const TnOptions *, uint32_t, GError **)
-      = node->is_format ? node->format.reopen : node->protocol.reopen;
+  int (*reopen) (TnNode *, const TnOptions *, uint32_t, GError **) =
+      node->is_format ? node->format.reopen : node->protocol.reopen;
   uint32_t changed = (node->flags ^ flags) & CHANGEABLE;
   if (reopen && (changed || tn_options_count (options)))
     return tn_failure (reopen (node, options, flags, error));
   if (tn_options_count (options))
-    return tn_fail (error, TN_BLOCK_ERROR, ENOTSUP, "%s: '%s' has no options that can be changed while it is open",
-                    tn_node_filename (node), node->class->name);
+    return tn_fail (error, TN_BLOCK_ERROR, ENOTSUP,
+                    "%s: '%s' has no options that can be changed while it is open", tn_node_filename (node),
+                    node->class->name);
   if (node->is_format || node->is_filter || !(changed & (TN_OPEN_WRITE | TN_OPEN_DIRECT)))
     return 0;
   return tn_fail (error, TN_BLOCK_ERROR, ENOTSUP, "%s: protocol '%s' cannot be switched while it is open",
@@ -93,7 +94,7 @@ switch_node (TnNode *node, const TnOptions *options, uint32_t flags, GError **er
   return rc;
 }
 
-/* ---- All of them ------------------------------------------------------------------------------------------------- */
+/* ---- All of them ---- */
 
 static Step *
 step_at (const Reopen *reopen, guint index, bool backwards)
@@ -131,7 +132,8 @@ check_options (TnNode *node, TnOptions *options, GError **error)
   if (!tn_options_count (options))
     return 0;
   return tn_options_check (options, class->options ? class->options : nothing,
-                           class->options ? class->option_size : sizeof *nothing, TN_OPTION_RUNTIME, class->name, error);
+                           class->options ? class->option_size : sizeof *nothing, TN_OPTION_RUNTIME,
+                           class->name, error);
 }
 
 static int

@@ -2,14 +2,14 @@
 /*
  * How a request starts and ends.
  *
- * A read or write whose bytes lie in one piece of one leaf, by maps that are in memory, goes straight to that leaf:
- * no coroutine, no allocation.  Everything else runs in a coroutine (route.c).
+ * A read or write whose bytes lie in one piece of one leaf, by maps that are in memory, goes straight to that
+ * leaf: no coroutine, no allocation.  Everything else runs in a coroutine (route.c).
  */
 #include "block/internal.h"
 
 #define MAX_FAST_HOPS 16
 
-/* ---- Counting what is under way ------------------------------------------------------------------ */
+/* ---- Counting what is under way ---- */
 
 void
 tn_node_leave (TnNode *node)
@@ -78,7 +78,7 @@ tn_node_drain (TnNode *node)
   tn_co_run (drain_main, node);
 }
 
-/* ---- The end of a request ------------------------------------------------------------------------- */
+/* ---- The end of a request ---- */
 
 static void
 leave_tracks (TnRequestState *state)
@@ -121,7 +121,7 @@ fast_done (TnRequest *request, int result)
   finish (request, result);
 }
 
-/* ---- The fast path --------------------------------------------------------------------------------- */
+/* ---- The fast path ---- */
 
 static int
 map_nowait (TnNode *node, uint64_t offset, uint64_t length, uint32_t flags, TnExtent *extent)
@@ -186,7 +186,8 @@ resolve (TnRequestState *state, const TnRequest *request, TnNode **leaf, uint64_
       return FAST_NO;
 
     if (extent.kind == TN_EXTENT_DATA) {
-      if ((write && !(extent.flags & TN_EXTENT_WRITABLE)) || (extent.flags & TN_EXTENT_ENCRYPTED) || !extent.source)
+      if ((write && !(extent.flags & TN_EXTENT_WRITABLE)) || (extent.flags & TN_EXTENT_ENCRYPTED)
+          || !extent.source)
         return FAST_NO;
       node = extent.source;
       offset = extent.source_offset + skip;
@@ -257,7 +258,7 @@ try_fast (TnNode *node, TnRequest *request)
   return false;
 }
 
-/* ---- The slow path ----------------------------------------------------------------------------------- */
+/* ---- The slow path ---- */
 
 static const char *
 op_text (TnRequestOp op)
@@ -380,7 +381,7 @@ tn_node_submit (TnNode *node, TnRequest *request)
   tn_node_submit_with_error (node, request, NULL);
 }
 
-/* ---- Synchronous calls ----------------------------------------------------------------------------- */
+/* ---- Synchronous calls ---- */
 
 typedef struct Waiting {
   TnCoroutine *waiter;
@@ -426,8 +427,8 @@ explain (TnNode *node, const TnRequest *request, int result, GError **error)
 }
 
 int
-tn_node_do (TnNode *node, TnRequestOp op, uint64_t offset, uint64_t length, const struct iovec *iov, unsigned n_iov,
-            uint32_t flags, GError **error)
+tn_node_do (TnNode *node, TnRequestOp op, uint64_t offset, uint64_t length, const struct iovec *iov,
+            unsigned n_iov, uint32_t flags, GError **error)
 {
   Waiting waiting = { 0 };
   TnRequest request; /* not initialised as a whole: its larger part is scratch */
@@ -475,7 +476,8 @@ tn_node_readv (TnNode *node, uint64_t offset, const struct iovec *iov, unsigned 
 }
 
 int
-tn_node_writev (TnNode *node, uint64_t offset, const struct iovec *iov, unsigned n_iov, uint32_t flags, GError **error)
+tn_node_writev (TnNode *node, uint64_t offset, const struct iovec *iov, unsigned n_iov, uint32_t flags,
+                GError **error)
 {
   return tn_node_do (node, TN_REQUEST_WRITE, offset, iov_length (iov, n_iov), iov, n_iov, flags, error);
 }

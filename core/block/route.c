@@ -8,7 +8,7 @@
 
 #define MAX_PARTS 32
 
-/* ---- Several parts under way ---------------------------------------------------------------------- */
+/* ---- Several parts under way ---- */
 
 typedef struct Part {
   TnRequest request;
@@ -84,7 +84,7 @@ tn_batch_wait (TnBatch *batch)
   return batch->result;
 }
 
-/* ---- Callbacks under the lock ------------------------------------------------------------------------ */
+/* ---- Callbacks under the lock ---- */
 
 static bool
 is_serialised (const TnNode *node)
@@ -123,7 +123,8 @@ is_sound (const TnExtent *extent, uint64_t offset)
     return false;
   if (extent->kind == TN_EXTENT_UNALLOCATED || extent->kind == TN_EXTENT_ZERO)
     return true;
-  if (!extent->source || extent->source_offset > INT64_MAX || extent->length > INT64_MAX - extent->source_offset)
+  if (!extent->source || extent->source_offset > INT64_MAX
+      || extent->length > INT64_MAX - extent->source_offset)
     return false;
   if (extent->kind == TN_EXTENT_PACKED)
     return extent->length <= TN_MAX_PACKED && extent->packed_length <= TN_MAX_PACKED;
@@ -131,7 +132,8 @@ is_sound (const TnExtent *extent, uint64_t offset)
 }
 
 int
-tn_route_map (TnNode *node, uint64_t offset, uint64_t length, uint32_t flags, TnExtent *extent, GError **error)
+tn_route_map (TnNode *node, uint64_t offset, uint64_t length, uint32_t flags, TnExtent *extent,
+              GError **error)
 {
   memset (extent, 0, sizeof *extent);
   if (node->locks_map)
@@ -145,11 +147,13 @@ tn_route_map (TnNode *node, uint64_t offset, uint64_t length, uint32_t flags, Tn
 }
 
 int
-tn_route_reserve (TnNode *node, uint64_t offset, uint64_t length, uint32_t flags, TnExtent *extent, GError **error)
+tn_route_reserve (TnNode *node, uint64_t offset, uint64_t length, uint32_t flags, TnExtent *extent,
+                  GError **error)
 {
   if (!node->format.reserve || !node->format.commit)
-    return tn_fail (error, TN_BLOCK_ERROR, ENOTSUP, "%s: format '%s' cannot allocate at offset %" G_GUINT64_FORMAT,
-                    tn_node_filename (node), node->class->name, offset);
+    return tn_fail (error, TN_BLOCK_ERROR, ENOTSUP,
+                    "%s: format '%s' cannot allocate at offset %" G_GUINT64_FORMAT, tn_node_filename (node),
+                    node->class->name, offset);
   tn_map_lock (node);
   int rc = node->format.reserve (node, offset, length, flags, extent, error);
   tn_map_unlock (node);
@@ -197,7 +201,7 @@ tn_route_unmap (TnNode *node, uint64_t offset, uint64_t length, uint32_t flags, 
   return MIN (rc, 0);
 }
 
-/* ---- Finding ------------------------------------------------------------------------------------------ */
+/* ---- Finding ---- */
 
 /* Moves on to the backing node; false: there are zeroes. */
 static bool
@@ -216,8 +220,8 @@ to_backing (TnResolved *resolved, const TnNode *base)
 }
 
 int
-tn_route_resolve (TnNode *node, TnNode *base, uint64_t offset, uint64_t length, uint32_t flags, TnResolved *resolved,
-                  GError **error)
+tn_route_resolve (TnNode *node, TnNode *base, uint64_t offset, uint64_t length, uint32_t flags,
+                  TnResolved *resolved, GError **error)
 {
   *resolved = (TnResolved){ .kind = TN_EXTENT_DATA, .length = length, .node = node, .offset = offset };
   while (resolved->node->is_format && (resolved->node == node || !resolved->node->tracked)) {
@@ -259,7 +263,7 @@ tn_route_reads_zero (TnNode *node, uint64_t offset, uint64_t length, GError **er
   return 1;
 }
 
-/* ---- Reading ---------------------------------------------------------------------------------------------- */
+/* ---- Reading ---- */
 
 static int
 read_piece (TnBatch *batch, const TnData *data, uint64_t offset, const TnResolved *resolved, GError **error)
@@ -269,9 +273,11 @@ read_piece (TnBatch *batch, const TnData *data, uint64_t offset, const TnResolve
     tn_iov_zero (data->iov, data->n_iov, offset - data->base, resolved->length);
     return 0;
   case TN_EXTENT_PACKED:
-    return tn_pack_read (resolved->node, &resolved->extent, resolved->offset, resolved->length, data, offset, error);
+    return tn_pack_read (resolved->node, &resolved->extent, resolved->offset, resolved->length, data, offset,
+                         error);
   default:
-    tn_batch_transfer (batch, resolved->node, TN_REQUEST_READ, resolved->offset, data, offset, resolved->length);
+    tn_batch_transfer (batch, resolved->node, TN_REQUEST_READ, resolved->offset, data, offset,
+                       resolved->length);
     return 0;
   }
 }
@@ -294,7 +300,7 @@ tn_route_read (TnNode *node, const TnData *data, uint64_t offset, uint64_t lengt
   return rc ? rc : io;
 }
 
-/* ---- Writing ---------------------------------------------------------------------------------------------- */
+/* ---- Writing ---- */
 
 static bool
 is_writable (const TnExtent *extent)
@@ -319,7 +325,8 @@ write_in_place (TnNode *node, const TnData *data, uint64_t *offset, uint64_t end
       break;
     }
     uint64_t skip = *offset - extent.offset, length = MIN (extent.length - skip, end - *offset);
-    tn_batch_transfer (&batch, extent.source, TN_REQUEST_WRITE, extent.source_offset + skip, data, *offset, length);
+    tn_batch_transfer (&batch, extent.source, TN_REQUEST_WRITE, extent.source_offset + skip, data, *offset,
+                       length);
     *offset += length;
   }
   int io = tn_batch_wait (&batch);
@@ -365,7 +372,7 @@ tn_route_write (TnNode *node, const TnData *data, uint64_t offset, uint64_t leng
   return 0;
 }
 
-/* ---- Requests ----------------------------------------------------------------------------------------------- */
+/* ---- Requests ---- */
 
 static void
 enter_units (TnTrack *track, TnNode *node, uint64_t start, uint64_t end)
@@ -387,8 +394,8 @@ request_read (TnNode *node, const TnRequest *request, GError **error)
   return rc;
 }
 
-/* The part that overwrites in place runs beside others; from the first byte that needs an allocation on the request
- * holds whole units for itself. */
+/* The part that overwrites in place runs beside others; from the first byte that needs an allocation on the
+ * request holds whole units for itself. */
 static int
 request_write (TnNode *node, const TnRequest *request, GError **error)
 {

@@ -15,14 +15,21 @@ map_leaf (TnNode *leaf, Map *map, GError **error)
   TnExtent *extent = map->extent;
   memset (extent, 0, sizeof *extent);
   if (leaf->is_filter && leaf->file) {
-    *extent = (TnExtent){ .offset = map->offset, .length = map->length, .kind = TN_EXTENT_DATA,
-                          .flags = TN_EXTENT_WRITABLE, .source = leaf->file, .source_offset = map->offset };
+    *extent = (TnExtent){ .offset = map->offset,
+                          .length = map->length,
+                          .kind = TN_EXTENT_DATA,
+                          .flags = TN_EXTENT_WRITABLE,
+                          .source = leaf->file,
+                          .source_offset = map->offset };
     return 0;
   }
   if (leaf->protocol.map)
     return tn_failure (leaf->protocol.map (leaf, map->offset, map->length, map->flags, extent, error));
-  *extent = (TnExtent){ .offset = map->offset, .length = map->length, .kind = TN_EXTENT_DATA,
-                        .flags = TN_EXTENT_WRITABLE, .source_offset = map->offset };
+  *extent = (TnExtent){ .offset = map->offset,
+                        .length = map->length,
+                        .kind = TN_EXTENT_DATA,
+                        .flags = TN_EXTENT_WRITABLE,
+                        .source_offset = map->offset };
   return 0;
 }
 
@@ -62,7 +69,7 @@ tn_node_map (TnNode *node, uint64_t offset, uint64_t length, uint32_t flags, TnE
   return map_leaf (node, &map, NULL);
 }
 
-/* ---- Block status ---------------------------------------------------------------------------------------- */
+/* ---- Block status ---- */
 
 typedef struct Query {
   TnNode *base;
@@ -70,8 +77,8 @@ typedef struct Query {
   TnStatus *status;
 } Query;
 
-/* Whether the node that gave the answer keeps a map: what it has allocated is data to it, even where the file below has
- * a hole and it reads as zeroes. */
+/* Whether the node that gave the answer keeps a map: what it has allocated is data to it, even where the file
+ * below has a hole and it reads as zeroes. */
 static bool
 has_map (TnNode *node, uint32_t depth)
 {
@@ -99,8 +106,8 @@ look_below (const TnResolved *resolved, bool data, TnStatus *status, GError **er
   if (rc)
     return rc;
   if (extent.offset > offset || offset - extent.offset >= extent.length)
-    return tn_fail (error, TN_BLOCK_ERROR, EIO, "%s: protocol '%s' gave an impossible map", tn_node_filename (leaf),
-                    leaf->class->name);
+    return tn_fail (error, TN_BLOCK_ERROR, EIO, "%s: protocol '%s' gave an impossible map",
+                    tn_node_filename (leaf), leaf->class->name);
   status->length = MIN (status->length, extent.length - (offset - extent.offset));
   if (extent.kind == TN_EXTENT_ZERO || extent.kind == TN_EXTENT_UNALLOCATED) {
     status->zero = true;
@@ -112,7 +119,8 @@ look_below (const TnResolved *resolved, bool data, TnStatus *status, GError **er
 static int
 describe (TnNode *node, const TnResolved *resolved, TnStatus *status, GError **error)
 {
-  *status = (TnStatus){ .length = resolved->length, .depth = resolved->depth, .allocated = resolved->allocated };
+  *status =
+      (TnStatus){ .length = resolved->length, .depth = resolved->depth, .allocated = resolved->allocated };
   switch (resolved->kind) {
   case TN_EXTENT_ZERO:
     status->zero = true;
@@ -130,7 +138,8 @@ describe (TnNode *node, const TnResolved *resolved, TnStatus *status, GError **e
     status->allocated = true;
     status->host = resolved->node;
     status->host_offset = resolved->offset;
-    return resolved->node->is_format ? 0 : look_below (resolved, has_map (node, resolved->depth), status, error);
+    return resolved->node->is_format ? 0
+                                     : look_below (resolved, has_map (node, resolved->depth), status, error);
   }
 }
 
@@ -168,11 +177,13 @@ status_main (TnNode *node, void *opaque, GError **error)
 }
 
 int
-tn_node_status (TnNode *node, TnNode *base, uint64_t offset, uint64_t length, TnStatus *status, GError **error)
+tn_node_status (TnNode *node, TnNode *base, uint64_t offset, uint64_t length, TnStatus *status,
+                GError **error)
 {
   uint64_t size = tn_node_size_now (node);
   if (offset >= size || !length)
-    return tn_fail (error, TN_BLOCK_ERROR, EINVAL, "%s: no bytes at offset %" G_GUINT64_FORMAT ": the size is %" G_GUINT64_FORMAT,
+    return tn_fail (error, TN_BLOCK_ERROR, EINVAL,
+                    "%s: no bytes at offset %" G_GUINT64_FORMAT ": the size is %" G_GUINT64_FORMAT,
                     tn_node_filename (node), offset, size);
   Query query = { base, offset, MIN (length, size - offset), status };
   return tn_node_co_run (node, status_main, &query, error);

@@ -26,15 +26,18 @@ tn_route_write_zero_bytes (TnNode *node, uint64_t offset, uint64_t length, GErro
 
 /* Zeroes a range of which each byte lies in one extent as mapped. */
 static int
-zero_extent (TnNode *node, const TnExtent *extent, uint64_t offset, uint64_t length, uint32_t flags, GError **error)
+zero_extent (TnNode *node, const TnExtent *extent, uint64_t offset, uint64_t length, uint32_t flags,
+             GError **error)
 {
   if (extent->kind == TN_EXTENT_ZERO || (extent->kind == TN_EXTENT_UNALLOCATED && !node->backing))
     return 0;
-  if (extent->kind == TN_EXTENT_DATA && (extent->flags & TN_EXTENT_WRITABLE) && !(extent->flags & TN_EXTENT_ENCRYPTED))
+  if (extent->kind == TN_EXTENT_DATA && (extent->flags & TN_EXTENT_WRITABLE)
+      && !(extent->flags & TN_EXTENT_ENCRYPTED))
     return tn_node_write_zeroes (extent->source, extent->source_offset + (offset - extent->offset), length,
                                  flags & (TN_REQUEST_MAY_UNMAP | TN_REQUEST_NO_FALLBACK), error);
   if (flags & TN_REQUEST_NO_FALLBACK)
-    return tn_fail (error, TN_BLOCK_ERROR, ENOTSUP, "%s: zeroes at %" G_GUINT64_FORMAT " would have to be written out",
+    return tn_fail (error, TN_BLOCK_ERROR, ENOTSUP,
+                    "%s: zeroes at %" G_GUINT64_FORMAT " would have to be written out",
                     tn_node_filename (node), offset);
   return tn_route_write_zero_bytes (node, offset, length, error);
 }
@@ -87,7 +90,8 @@ zero_part (TnNode *node, uint64_t offset, uint64_t length, uint32_t flags, GErro
     zero = tn_route_reads_zero (node, offset + length, end - (offset + length), error);
   if (zero < 0)
     return zero;
-  return zero ? unmap_zero (node, start, end - start, flags, error) : zero_mapped (node, offset, length, flags, error);
+  return zero ? unmap_zero (node, start, end - start, flags, error)
+              : zero_mapped (node, offset, length, flags, error);
 }
 
 int
@@ -111,7 +115,7 @@ tn_route_zero (TnNode *node, uint64_t offset, uint64_t length, uint32_t flags, G
   return rc;
 }
 
-/* ---- Discard ------------------------------------------------------------------------------------------- */
+/* ---- Discard ---- */
 
 static int
 discard_below (TnNode *node, uint64_t offset, uint64_t length, GError **error)

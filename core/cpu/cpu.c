@@ -34,7 +34,7 @@ struct TnCpuSet {
   TnCpu *cpus;
 };
 
-/* ---- What a plugin may ask --------------------------------------------------------------------- */
+/* ---- What a plugin may ask ---- */
 
 void *
 tn_cpu_state (TnCpu *cpu)
@@ -96,7 +96,7 @@ tn_cpu_console_read (TnCpu *cpu, void *data, size_t length)
   return cpu->set->host.console_read (cpu->set->host.machine, data, length);
 }
 
-/* ---- Sleeping and waking ------------------------------------------------------------------------ */
+/* ---- Sleeping and waking ---- */
 
 static long
 futex (_Atomic uint32_t *word, int op, uint32_t value, const struct timespec *timeout)
@@ -119,13 +119,14 @@ cpu_sleep (TnCpu *cpu, int64_t deadline_ns)
   const struct timespec until = { .tv_sec = host_ns / 1000000000, .tv_nsec = host_ns % 1000000000 };
   atomic_store (&cpu->sleeping, true);
   while (atomic_load (&cpu->notified) == 0) {
-    if (futex (&cpu->notified, FUTEX_WAIT_BITSET, 0, host_ns == INT64_MAX ? NULL : &until) != 0 && errno == ETIMEDOUT)
+    if (futex (&cpu->notified, FUTEX_WAIT_BITSET, 0, host_ns == INT64_MAX ? NULL : &until) != 0
+        && errno == ETIMEDOUT)
       break;
   }
   atomic_store (&cpu->sleeping, false);
 }
 
-/* ---- A hart's thread ---------------------------------------------------------------------------- */
+/* ---- A hart's thread ---- */
 
 /* Waits while the set is held; false when the thread is to end. */
 static bool
@@ -186,7 +187,8 @@ cpu_step (TnCpu *cpu)
     break;
   default:
     if (error == NULL)
-      tn_fail (&error, TN_MACHINE_ERROR, EINVAL, "hart %u stopped for an unknown reason (%u)", cpu->index, exit.reason);
+      tn_fail (&error, TN_MACHINE_ERROR, EINVAL, "hart %u stopped for an unknown reason (%u)", cpu->index,
+               exit.reason);
     exit.reason = TN_CPU_EXIT_ERROR;
     cpu_exited (cpu, &exit, error);
     break;
@@ -202,7 +204,7 @@ cpu_thread (void *data)
   return NULL;
 }
 
-/* ---- The set ------------------------------------------------------------------------------------ */
+/* ---- The set ---- */
 
 static int
 cpu_create (TnCpuSet *set, unsigned index, const TnOptions *options, GError **error)
@@ -219,8 +221,8 @@ cpu_create (TnCpuSet *set, unsigned index, const TnOptions *options, GError **er
 }
 
 int
-tn_cpu_set_new (const TnCpuHost *host, const TnClass *class_, unsigned count, const TnOptions *options, TnCpuSet **out,
-                GError **error)
+tn_cpu_set_new (const TnCpuHost *host, const TnClass *class_, unsigned count, const TnOptions *options,
+                TnCpuSet **out, GError **error)
 {
   TnCpuSet *set = g_new0 (TnCpuSet, 1);
   const TnCpuOps *ops = class_->ops;
@@ -238,8 +240,8 @@ tn_cpu_set_new (const TnCpuHost *host, const TnClass *class_, unsigned count, co
   int r = 0;
   if (set->ops.create == NULL || set->ops.run == NULL || set->ops.reset == NULL || set->ops.kick == NULL
       || set->ops.set_irq == NULL)
-    r = tn_fail (error, TN_MACHINE_ERROR, EINVAL, "CPU class '%s' lacks a required operation, reinstall its plugin",
-                 class_->name);
+    r = tn_fail (error, TN_MACHINE_ERROR, EINVAL,
+                 "CPU class '%s' lacks a required operation, reinstall its plugin", class_->name);
   for (unsigned i = 0; i < count && r == 0; i++)
     r = cpu_create (set, i, options, error);
   if (r < 0) {
@@ -391,7 +393,7 @@ tn_cpu_set_irq (TnCpu *cpu, unsigned line, bool level)
   cpu->set->ops.set_irq (cpu, line, level);
 }
 
-/* ---- Registers by name -------------------------------------------------------------------------- */
+/* ---- Registers by name ---- */
 
 static const TnRegister *
 cpu_find_register (TnCpu *cpu, const char *name, GError **error)

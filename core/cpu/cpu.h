@@ -17,8 +17,8 @@ typedef struct TnCpuHost {
   TnSpace *space;
   const TnClock *clock;
   uint64_t timebase;
-  /** A hart has ended the machine, wants a reset, or failed (@error, taken over).  The hart's thread; the hart
-   *  runs no further until it is resumed. */
+  /** A hart has ended the machine, wants a reset, or failed (@error, taken over).  The hart's thread; the
+   * hart runs no further until it is resumed. */
   void (*exited) (TnMachine *machine, TnCpuExitReason reason, int code, GError *error);
   size_t (*console_write) (TnMachine *machine, const void *data, size_t length);
   size_t (*console_read) (TnMachine *machine, void *data, size_t length);
@@ -38,8 +38,8 @@ const TnCpuOps *tn_cpu_ops (const TnCpu *cpu);
 
 /** Starts the threads, parked. */
 int tn_cpu_set_start (TnCpuSet *set, GError **error);
-/** Parks all harts and waits for them, calling @serve (may be NULL) now and then: a hart may itself wait for what
- *  the caller's thread has to do.  Not from a hart's thread. */
+/** Parks all harts and waits for them, calling @serve (may be NULL) now and then: a hart may itself wait for
+ * what the caller's thread has to do.  Not from a hart's thread. */
 void tn_cpu_set_pause (TnCpuSet *set, void (*serve) (void *opaque), void *opaque);
 void tn_cpu_set_resume (TnCpuSet *set);
 /** While paused: power-on state. */

@@ -102,10 +102,12 @@ tn_aio_available (TnLoop *loop, GError **error)
   /* Valgrind takes the kernel's ring for memory that nobody allocated, and expects control blocks to
    * live until their completion. */
   if (RUNNING_ON_VALGRIND)
-    return tn_fail (error, TN_IO_ERROR, ENOSYS, "Linux AIO cannot be used under Valgrind: use the threads engine");
+    return tn_fail (error, TN_IO_ERROR, ENOSYS,
+                    "Linux AIO cannot be used under Valgrind: use the threads engine");
   aio = g_new0 (TnAio, 1);
   if (syscall (SYS_io_setup, DEPTH, &aio->context)) {
-    failed = tn_fail_errno (error, TN_IO_ERROR, errno, "Linux AIO cannot be used here (the threads engine can)");
+    failed =
+        tn_fail_errno (error, TN_IO_ERROR, errno, "Linux AIO cannot be used here (the threads engine can)");
     g_free (aio);
     return failed;
   }
@@ -137,7 +139,7 @@ tn_aio_submit (TnLoop *loop, TnFdOp *op)
 static void
 prepare (const TnAio *aio, const TnFdOp *op, struct iocb *iocb)
 {
-  *iocb = (struct iocb) {
+  *iocb = (struct iocb){
     .aio_data = (uintptr_t) op,
     .aio_lio_opcode = op->opcode == TN_FD_READ ? IOCB_CMD_PREADV : IOCB_CMD_PWRITEV,
     .aio_fildes = (uint32_t) op->fd,

@@ -22,7 +22,7 @@ static __thread struct {
   bool pool_noted;
 } thread_state __attribute__ ((tls_model ("initial-exec")));
 
-/* ---- The pool -------------------------------------------------------------------------------- */
+/* ---- The pool ---- */
 
 static void
 pool_shrink (Pool *pool, guint n)
@@ -44,8 +44,7 @@ pool_free (void *unused)
 
 static GPrivate pool_end = G_PRIVATE_INIT (pool_free);
 
-static void __attribute__ ((destructor))
-pool_free_at_process_end (void)
+static void __attribute__ ((destructor)) pool_free_at_process_end (void)
 {
   pool_free (NULL);
 }
@@ -58,7 +57,8 @@ coroutine_alloc (void)
 
   if (!tn_stack_alloc (&stack))
     g_error ("tenon: no memory for the stack of a coroutine");
-  coroutine = (TnCoroutine *) ((uintptr_t) ((char *) tn_stack_top (&stack) - sizeof *coroutine) & ~(uintptr_t) 63);
+  coroutine =
+      (TnCoroutine *) ((uintptr_t) ((char *) tn_stack_top (&stack) - sizeof *coroutine) & ~(uintptr_t) 63);
   coroutine->stack = stack;
   return coroutine;
 }
@@ -110,7 +110,7 @@ tn_coroutines_trim (void)
   pool->trimmed = now;
 }
 
-/* ---- Switching ------------------------------------------------------------------------------- */
+/* ---- Switching ---- */
 
 #ifndef TN_SWITCH_SLOTS
 static void
@@ -128,7 +128,8 @@ tn_context_init (TnContext *context, void *base, void *top, void *arg)
   context->context.uc_stack.ss_sp = base;
   context->context.uc_stack.ss_size = (size_t) ((char *) top - (char *) base);
   context->context.uc_link = NULL;
-  makecontext (&context->context, (void (*) (void)) ucontext_entry, 2, (unsigned) (bits >> 32), (unsigned) bits);
+  makecontext (&context->context, (void (*) (void)) ucontext_entry, 2, (unsigned) (bits >> 32),
+               (unsigned) bits);
 }
 #endif
 
@@ -179,7 +180,7 @@ run_task (TnLoopTask *task)
   resume ((TnCoroutine *) task);
 }
 
-/* ---- The interface --------------------------------------------------------------------------- */
+/* ---- The interface ---- */
 
 void
 tn_co_start (TnCoroutineFunc fn, void *opaque)

@@ -46,13 +46,14 @@ epoll_wait_ns (TnEpoll *epoll, int64_t timeout)
 
   epoll->next = epoll->n_events = 0;
   if (!epoll->no_pwait2) {
-    epoll->n_events = epoll_pwait2 (epoll->fd, epoll->events, BATCH, timeout == TN_NEVER ? NULL : &time, NULL);
+    epoll->n_events =
+        epoll_pwait2 (epoll->fd, epoll->events, BATCH, timeout == TN_NEVER ? NULL : &time, NULL);
     if (epoll->n_events >= 0 || (errno != ENOSYS && errno != EPERM))
       return;
     epoll->no_pwait2 = true;
   }
-  epoll->n_events = epoll_wait (epoll->fd, epoll->events, BATCH,
-                                timeout == TN_NEVER ? -1 : (int) MIN (ms, INT_MAX));
+  epoll->n_events =
+      epoll_wait (epoll->fd, epoll->events, BATCH, timeout == TN_NEVER ? -1 : (int) MIN (ms, INT_MAX));
 }
 
 /* The counter of the wake descriptor is never read: edge triggering reports each write to it. */

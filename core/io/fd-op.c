@@ -91,7 +91,7 @@ tn_fd_op_run_local (TnLoop *loop)
   return run_held (loop) || any;
 }
 
-/* ---- Worker threads -------------------------------------------------------------------------- */
+/* ---- Worker threads ---- */
 
 static void
 threads_done (TnLoopTask *task)
@@ -121,7 +121,7 @@ tn_fd_op_submit_threads (TnLoop *loop, TnFdOp *op)
   tn_workers_submit (&core->work);
 }
 
-/* ---- Choosing -------------------------------------------------------------------------------- */
+/* ---- Choosing ---- */
 
 /* An event-driven loop must not block; one that has had two operations at once gains from a ring. */
 static bool
@@ -202,7 +202,8 @@ tn_loop_has_engine (TnLoop *loop, TnFdEngine engine, GError **error)
                       "this loop runs without io_uring: use the threads engine, or unset TENON_LOOP");
     failed = loop->backend ? 0 : tn_uring_probe ();
     if (failed)
-      return tn_fail_errno (error, TN_IO_ERROR, -failed, "io_uring cannot be used here (the threads engine can)");
+      return tn_fail_errno (error, TN_IO_ERROR, -failed,
+                            "io_uring cannot be used here (the threads engine can)");
     return 0;
   default:
     return tn_fail (error, TN_IO_ERROR, EINVAL, "engine %d does not exist", (int) engine);

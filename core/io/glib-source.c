@@ -76,7 +76,9 @@ source_dispatch (GSource *source, GSourceFunc callback, gpointer data)
   return G_SOURCE_CONTINUE;
 }
 
-static GSourceFuncs source_funcs = { .prepare = source_prepare, .check = source_check, .dispatch = source_dispatch };
+static GSourceFuncs source_funcs = { .prepare = source_prepare,
+                                     .check = source_check,
+                                     .dispatch = source_dispatch };
 
 void
 tn_loop_source_add_backend (TnLoop *loop)

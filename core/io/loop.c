@@ -23,7 +23,7 @@ free_at_thread_end (void *loop)
 
 static GPrivate thread_end = G_PRIVATE_INIT (free_at_thread_end);
 
-/* ---- Making and ending ----------------------------------------------------------------------- */
+/* ---- Making and ending ---- */
 
 static int
 backend_from_environment (TnLoopBackend *backend, GError **error)
@@ -127,15 +127,14 @@ tn_loop_free (TnLoop *loop)
 }
 
 /* The main thread ends without running thread-specific destructors. */
-static void __attribute__ ((destructor))
-free_at_process_end (void)
+static void __attribute__ ((destructor)) free_at_process_end (void)
 {
   /* Operations may still be under way when a program exits early: they keep what they use. */
   if (current_loop && current_loop->in_flight == 0)
     tn_loop_free (current_loop);
 }
 
-/* ---- The backend ----------------------------------------------------------------------------- */
+/* ---- The backend ---- */
 
 const TnBackend *
 tn_loop_ensure_backend (TnLoop *loop)
@@ -157,7 +156,7 @@ tn_loop_backend (TnLoop *loop)
   return tn_loop_ensure_backend (loop)->kind;
 }
 
-/* ---- From other threads ---------------------------------------------------------------------- */
+/* ---- From other threads ---- */
 
 /* -1 when the process has no descriptor left. */
 int
@@ -233,7 +232,7 @@ tn_loop_post (TnLoop *loop, void (*fn) (void *opaque), void *opaque)
 {
   Post *post = g_new (Post, 1);
 
-  *post = (Post) { .task.run = post_run, .fn = fn, .opaque = opaque };
+  *post = (Post){ .task.run = post_run, .fn = fn, .opaque = opaque };
   tn_loop_post_task (loop, &post->task);
 }
 
@@ -286,7 +285,7 @@ run_posts (TnLoop *loop)
   return any;
 }
 
-/* ---- In the loop's thread -------------------------------------------------------------------- */
+/* ---- In the loop's thread ---- */
 
 void
 tn_loop_make_ready (TnLoop *loop, TnLoopTask *task)

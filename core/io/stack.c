@@ -47,7 +47,7 @@ tn_stack_alloc (TnStack *stack)
     munmap (map, size);
     return false;
   }
-  *stack = (TnStack) { .map = map, .map_size = size };
+  *stack = (TnStack){ .map = map, .map_size = size };
   stack->valgrind_id = VALGRIND_STACK_REGISTER (tn_stack_base (stack), tn_stack_top (stack));
 #ifdef TN_WITH_TSAN
   stack->tsan_fiber = __tsan_create_fiber (0);

@@ -88,7 +88,7 @@ publish_earliest (TnTimers *timers)
 void
 tn_timer_init (TnTimer *timer, TnLoop *loop, void (*fire) (void *opaque), void *opaque)
 {
-  *timer = (TnTimer) { .loop = loop, .fire = fire, .opaque = opaque };
+  *timer = (TnTimer){ .loop = loop, .fire = fire, .opaque = opaque };
 }
 
 TnTimer *

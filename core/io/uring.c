@@ -31,7 +31,7 @@ typedef struct TnUring {
   bool wake_armed;
 } TnUring;
 
-/* ---- Set-up ---------------------------------------------------------------------------------- */
+/* ---- Set-up ---- */
 
 /* 0, or the negative errno value with which the kernel refuses rings.  A ring of no entries is
  * invalid, so nothing is made. */
@@ -68,7 +68,8 @@ bool
 tn_uring_open (TnLoop *loop)
 {
   static const unsigned flags[] = {
-    IORING_SETUP_SUBMIT_ALL | IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_DEFER_TASKRUN | IORING_SETUP_TASKRUN_FLAG,
+    IORING_SETUP_SUBMIT_ALL | IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_DEFER_TASKRUN
+        | IORING_SETUP_TASKRUN_FLAG,
     IORING_SETUP_SUBMIT_ALL | IORING_SETUP_COOP_TASKRUN | IORING_SETUP_TASKRUN_FLAG,
     0,
   };
@@ -90,7 +91,7 @@ tn_uring_open (TnLoop *loop)
   return true;
 }
 
-/* ---- Submission ------------------------------------------------------------------------------ */
+/* ---- Submission ---- */
 
 static struct io_uring_sqe *
 get_sqe (TnUring *uring)
@@ -113,7 +114,8 @@ static void
 prepare_rw (struct io_uring_sqe *sqe, const TnFdOp *op, uint8_t single, uint8_t vectored)
 {
   if (G_LIKELY (op->n_iov == 1))
-    io_uring_prep_rw (single, sqe, op->fd, op->iov->iov_base, (unsigned) MIN (op->iov->iov_len, MAX_RW), op->offset);
+    io_uring_prep_rw (single, sqe, op->fd, op->iov->iov_base, (unsigned) MIN (op->iov->iov_len, MAX_RW),
+                      op->offset);
   else
     io_uring_prep_rw (vectored, sqe, op->fd, op->iov, MIN (op->n_iov, IOV_MAX), op->offset);
 }
@@ -184,7 +186,7 @@ ring_flags (TnUring *uring)
   return __atomic_load_n (uring->ring.sq.kflags, __ATOMIC_RELAXED);
 }
 
-/* ---- Watches and wake-ups -------------------------------------------------------------------- */
+/* ---- Watches and wake-ups ---- */
 
 /* One shot and armed anew after each delivery: that makes it level-triggered. */
 static bool
@@ -283,7 +285,7 @@ arm_wake (TnLoop *loop, TnUring *uring)
   uring->wake_armed = true;
 }
 
-/* ---- The loop's calls ------------------------------------------------------------------------ */
+/* ---- The loop's calls ---- */
 
 static void
 queue_all (TnLoop *loop)
@@ -377,7 +379,8 @@ uring_found (TnLoop *loop)
 {
   TnUring *uring = loop->engine;
 
-  return io_uring_cq_ready (&uring->ring) > 0 || (ring_flags (uring) & (IORING_SQ_TASKRUN | IORING_SQ_CQ_OVERFLOW));
+  return io_uring_cq_ready (&uring->ring) > 0
+         || (ring_flags (uring) & (IORING_SQ_TASKRUN | IORING_SQ_CQ_OVERFLOW));
 }
 
 /* Polling the ring itself would not tell of completions that wait for this thread to run them; the

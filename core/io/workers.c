@@ -163,8 +163,7 @@ tn_workers_submit (TnWorkItem *item)
 
 /* At the end of the process, or when libtenon is unloaded.  A worker that is stuck in a system call
  * must not keep the process from ending, so busy ones are left alone. */
-static void __attribute__ ((destructor))
-workers_shutdown (void)
+static void __attribute__ ((destructor)) workers_shutdown (void)
 {
   TnWorkers *pool = &workers;
   GArray *ended;
@@ -188,7 +187,7 @@ workers_shutdown (void)
   join_ended (ended);
 }
 
-/* ---- Work for a loop ------------------------------------------------------------------------- */
+/* ---- Work for a loop ---- */
 
 typedef struct LoopWork {
   TnWorkItem item;
@@ -225,12 +224,12 @@ tn_loop_work (TnLoop *loop, void (*work) (void *opaque), void (*done) (void *opa
 {
   LoopWork *job = g_new (LoopWork, 1);
 
-  *job = (LoopWork) { .item.run = loop_work_run,
-                      .task.run = loop_work_done,
-                      .loop = loop,
-                      .work = work,
-                      .done = done,
-                      .opaque = opaque };
+  *job = (LoopWork){ .item.run = loop_work_run,
+                     .task.run = loop_work_done,
+                     .loop = loop,
+                     .work = work,
+                     .done = done,
+                     .opaque = opaque };
   loop->in_flight++;
   tn_workers_submit (&job->item);
 }

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* Where board files are: TENON_BOARD_PATH, beside the installed or the built library, the compiled-in place. */
+/* Where board files are: TENON_BOARD_PATH, beside the installed or the built library, the compiled-in place.
+ */
 #include <config.h>
 
 #include "machine/board.h"
@@ -78,7 +79,8 @@ tn_board_load (const char *name, TnBoard **board, GError **error)
     if (g_file_test (path, G_FILE_TEST_EXISTS))
       return board_read (path, board, error);
   }
-  return tn_fail (error, TN_MACHINE_ERROR, ENOENT, "there is no board '%s': -M help lists those there are", name);
+  return tn_fail (error, TN_MACHINE_ERROR, ENOENT, "there is no board '%s': -M help lists those there are",
+                  name);
 }
 
 static int

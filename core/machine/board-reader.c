@@ -40,8 +40,8 @@ tn_reader_fail (TnBoardReader *reader, const char *key, const char *what)
 {
   if (reader->result < 0)
     return;
-  reader->result = tn_fail (reader->error, TN_MACHINE_ERROR, EINVAL, "%s: [%s] %s%s%s", reader->path, reader->group,
-                            key != NULL ? key : "", key != NULL ? ": " : "", what);
+  reader->result = tn_fail (reader->error, TN_MACHINE_ERROR, EINVAL, "%s: [%s] %s%s%s", reader->path,
+                            reader->group, key != NULL ? key : "", key != NULL ? ": " : "", what);
 }
 
 /* The raw value of @key, or NULL. */
@@ -100,8 +100,8 @@ tn_reader_number (TnBoardReader *reader, const char *key, uint64_t fallback, uin
   uint64_t number;
   if (number_parse (value, &number) && number >= min && number <= max)
     return number;
-  g_autofree char *what = g_strdup_printf ("'%s' is not a number from %" G_GUINT64_FORMAT " to %" G_GUINT64_FORMAT,
-                                           value, min, max);
+  g_autofree char *what = g_strdup_printf (
+      "'%s' is not a number from %" G_GUINT64_FORMAT " to %" G_GUINT64_FORMAT, value, min, max);
   tn_reader_fail (reader, key, what);
   return min;
 }

@@ -24,7 +24,8 @@ G_DEFINE_AUTOPTR_CLEANUP_FUNC (TnBoardReader, tn_reader_free)
 char *tn_reader_text (TnBoardReader *reader, const char *key, const char *fallback);
 /** `a;b;c`, never NULL. */
 char **tn_reader_list (TnBoardReader *reader, const char *key);
-uint64_t tn_reader_number (TnBoardReader *reader, const char *key, uint64_t fallback, uint64_t min, uint64_t max);
+uint64_t tn_reader_number (TnBoardReader *reader, const char *key, uint64_t fallback, uint64_t min,
+                           uint64_t max);
 uint64_t tn_reader_size (TnBoardReader *reader, const char *key, uint64_t fallback);
 /** Appends the numbers of a list. */
 void tn_reader_numbers (TnBoardReader *reader, const char *key, GArray *numbers);

@@ -3,7 +3,7 @@
 
 #include "machine/board-reader.h"
 
-/* ---- Freeing -------------------------------------------------------------------------------------- */
+/* ---- Freeing ---- */
 
 static void
 wire_free (gpointer data)
@@ -130,7 +130,7 @@ board_new (void)
   return board;
 }
 
-/* ---- Sections ------------------------------------------------------------------------------------- */
+/* ---- Sections ---- */
 
 static int
 read_board_section (TnBoardReader *in, TnBoard *board)
@@ -182,7 +182,8 @@ read_wires (TnBoardReader *in, GPtrArray *wires)
     g_auto (GStrv) lines = g_strsplit (colon + 1, ",", TN_BOARD_MAX_ITEMS);
     for (char **line = lines; *line != NULL; line++) {
       uint64_t number;
-      if (!g_ascii_string_to_unsigned (*line, 10, 0, 1023, &number, NULL) || wires->len >= TN_BOARD_MAX_ITEMS) {
+      if (!g_ascii_string_to_unsigned (*line, 10, 0, 1023, &number, NULL)
+          || wires->len >= TN_BOARD_MAX_ITEMS) {
         tn_reader_fail (in, "irq", "has a line that is not a number from 0 to 1023, or too many");
         return;
       }
@@ -307,7 +308,7 @@ read_node_section (TnBoardReader *in, TnBoard *board, const char *name)
   return tn_reader_end (in);
 }
 
-/* ---- Boot protocols ------------------------------------------------------------------------------- */
+/* ---- Boot protocols ---- */
 
 static void
 read_kinds (TnBoardReader *in, const char *key, GArray *kinds)
@@ -394,7 +395,7 @@ read_boot_section (TnBoardReader *in, TnBoard *board, const char *name)
   return tn_reader_end (in);
 }
 
-/* ---- The file ------------------------------------------------------------------------------------- */
+/* ---- The file ---- */
 
 static int
 read_section (GKeyFile *file, const char *group, TnBoard *board, GError **error)
@@ -408,10 +409,14 @@ read_section (GKeyFile *file, const char *group, TnBoard *board, GError **error)
     int (*read) (TnBoardReader *in, TnBoard *board);
     int (*read_named) (TnBoardReader *in, TnBoard *board, const char *name);
   } sections[] = {
-    { "board", read_board_section, NULL },   { "cpu", read_cpu_section, NULL },
-    { "interfaces", read_interfaces_section, NULL }, { "device", NULL, read_device_section },
-    { "slots", NULL, read_slots_section },   { "rom", NULL, read_rom_section },
-    { "node", NULL, read_node_section },     { "boot", NULL, read_boot_section },
+    { "board", read_board_section, NULL },
+    { "cpu", read_cpu_section, NULL },
+    { "interfaces", read_interfaces_section, NULL },
+    { "device", NULL, read_device_section },
+    { "slots", NULL, read_slots_section },
+    { "rom", NULL, read_rom_section },
+    { "node", NULL, read_node_section },
+    { "boot", NULL, read_boot_section },
   };
   for (size_t i = 0; i < G_N_ELEMENTS (sections); i++) {
     if (strlen (sections[i].kind) != kind || strncmp (sections[i].kind, group, kind) != 0)
@@ -442,18 +447,18 @@ board_check (const TnBoard *board, GError **error)
   if (board->cpu_class == NULL)
     return tn_fail (error, TN_MACHINE_ERROR, EINVAL, "%s: there is no section [board]", board->path);
   if (board->builtin == NULL && board->firmware == NULL)
-    return tn_fail (error, TN_MACHINE_ERROR, EINVAL, "%s: there is no section [boot builtin] or [boot firmware]",
-                    board->path);
+    return tn_fail (error, TN_MACHINE_ERROR, EINVAL,
+                    "%s: there is no section [boot builtin] or [boot firmware]", board->path);
   if (*board->console != '\0' && board_find_device (board, board->console) == NULL)
-    return tn_fail (error, TN_MACHINE_ERROR, EINVAL, "%s: [board] console: there is no device '%s'", board->path,
-                    board->console);
+    return tn_fail (error, TN_MACHINE_ERROR, EINVAL, "%s: [board] console: there is no device '%s'",
+                    board->path, board->console);
   for (guint i = 0; i < board->devices->len; i++) {
     const TnBoardDevice *device = g_ptr_array_index (board->devices, i);
     for (guint w = 0; w < device->wires->len; w++) {
       const TnBoardWire *wire = g_ptr_array_index (device->wires, w);
       if (strcmp (wire->target, "cpu*") != 0 && board_find_device (board, wire->target) == NULL)
-        return tn_fail (error, TN_MACHINE_ERROR, EINVAL, "%s: [device %s] irq: there is no device '%s'", board->path,
-                        device->id, wire->target);
+        return tn_fail (error, TN_MACHINE_ERROR, EINVAL, "%s: [device %s] irq: there is no device '%s'",
+                        board->path, device->id, wire->target);
     }
   }
   return 0;
@@ -468,7 +473,8 @@ tn_board_parse (const char *path, const char *text, size_t length, TnBoard **out
     return tn_fail (error, TN_MACHINE_ERROR, EFBIG, "%s: larger than %d KiB, this is not a board file", path,
                     TN_BOARD_MAX_FILE / 1024);
   if (memchr (text, '\0', length) != NULL || !g_utf8_validate (text, (gssize) length, NULL))
-    return tn_fail (error, TN_MACHINE_ERROR, EINVAL, "%s: not a text in UTF-8, this is not a board file", path);
+    return tn_fail (error, TN_MACHINE_ERROR, EINVAL, "%s: not a text in UTF-8, this is not a board file",
+                    path);
   if (!g_key_file_load_from_data (file, text, length, G_KEY_FILE_NONE, &why))
     return tn_fail (error, TN_MACHINE_ERROR, EINVAL, "%s: %s", path, why->message);
   g_autoptr (TnBoard) board = board_new ();

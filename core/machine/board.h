@@ -13,7 +13,7 @@
 
 /** `irq=TARGET:LINE`: the device's output goes to an input of another device, or of each hart in turn. */
 typedef struct TnBoardWire {
-  char *target;  /**< id of a device, or "cpu*" */
+  char *target; /**< id of a device, or "cpu*" */
   unsigned line;
 } TnBoardWire;
 
@@ -24,9 +24,9 @@ typedef struct TnBoardProperty {
 
 typedef struct TnBoardDevice {
   char *id, *class_name;
-  char *node;           /**< name of its device tree node, without the address */
-  GArray *addresses;    /**< uint64_t, one per register region */
-  GPtrArray *wires;     /**< TnBoardWire, by output; those to "cpu*" repeat for each hart */
+  char *node;        /**< name of its device tree node, without the address */
+  GArray *addresses; /**< uint64_t, one per register region */
+  GPtrArray *wires;  /**< TnBoardWire, by output; those to "cpu*" repeat for each hart */
   TnOptions *options;
   GPtrArray *properties; /**< TnBoardProperty */
 } TnBoardDevice;
@@ -71,7 +71,7 @@ typedef enum TnLoaderKind { TN_LOADER_ELF = 1, TN_LOADER_IMAGE, TN_LOADER_RAW } 
 
 /** How one kind of image is loaded. */
 typedef struct TnBoardLoad {
-  GArray *kinds; /**< TnLoaderKind; empty: not accepted */
+  GArray *kinds;   /**< TnLoaderKind; empty: not accepted */
   uint64_t offset; /**< from the start of RAM, for images that don't say where they go */
 } TnBoardLoad;
 

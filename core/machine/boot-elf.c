@@ -98,7 +98,8 @@ skip_headers (TnSpace *space, Elf64_Phdr *segment)
   const uint64_t before = -segment->p_paddr & (HEADER_PAGE - 1);
   const uint64_t skip = before != 0 ? before : HEADER_PAGE;
   if (segment->p_offset != 0 || segment->p_filesz <= skip || segment->p_filesz > segment->p_memsz
-      || segment->p_paddr > UINT64_MAX - skip || tn_space_load_pointer (space, segment->p_paddr, &part) != NULL)
+      || segment->p_paddr > UINT64_MAX - skip
+      || tn_space_load_pointer (space, segment->p_paddr, &part) != NULL)
     return;
   segment->p_offset += skip;
   segment->p_paddr += skip;
@@ -112,12 +113,14 @@ load_segment (TnBootFile *file, TnSpace *space, const Elf64_Phdr *segment, unsig
 {
   const char *name = tn_boot_file_name (file);
   if (segment->p_filesz > segment->p_memsz || segment->p_memsz - 1 > UINT64_MAX - segment->p_paddr)
-    return tn_fail (error, TN_MACHINE_ERROR, EINVAL, "'%s': ELF segment %u has impossible sizes", name, index);
+    return tn_fail (error, TN_MACHINE_ERROR, EINVAL, "'%s': ELF segment %u has impossible sizes", name,
+                    index);
   if (!range_is_memory (space, segment->p_paddr, segment->p_memsz))
-    return tn_fail (error, TN_MACHINE_ERROR, EFAULT,
-                    "'%s': ELF segment %u (0x%" G_GINT64_MODIFIER "x, %" G_GUINT64_FORMAT
-                    " KiB) lies outside the machine's RAM: give it more memory (-m) or link the program elsewhere",
-                    name, index, segment->p_paddr, segment->p_memsz >> 10);
+    return tn_fail (
+        error, TN_MACHINE_ERROR, EFAULT,
+        "'%s': ELF segment %u (0x%" G_GINT64_MODIFIER "x, %" G_GUINT64_FORMAT
+        " KiB) lies outside the machine's RAM: give it more memory (-m) or link the program elsewhere",
+        name, index, segment->p_paddr, segment->p_memsz >> 10);
   int r = tn_boot_file_load (file, segment->p_offset, segment->p_filesz, space, segment->p_paddr, error);
   if (r < 0)
     return r;
@@ -137,7 +140,8 @@ tn_boot_load_elf (TnBootFile *file, TnSpace *space, unsigned machine, TnBootImag
                     "'%s' is a program for another processor (ELF machine %u, this board wants %u)", name,
                     header.e_machine, machine);
   if (header.e_phnum == 0 || header.e_phnum > MAX_SEGMENTS || header.e_phentsize != sizeof (Elf64_Phdr))
-    return tn_fail (error, TN_MACHINE_ERROR, EINVAL, "'%s': the ELF header describes no loadable program", name);
+    return tn_fail (error, TN_MACHINE_ERROR, EINVAL, "'%s': the ELF header describes no loadable program",
+                    name);
   TnBootImage result = { .entry = header.e_entry, .low = UINT64_MAX };
   for (unsigned i = 0; i < header.e_phnum; i++) {
     Elf64_Phdr segment;
@@ -163,7 +167,7 @@ tn_boot_load_elf (TnBootFile *file, TnSpace *space, unsigned machine, TnBootImag
   return 0;
 }
 
-/* ---- Symbols -------------------------------------------------------------------------------------- */
+/* ---- Symbols ---- */
 
 static int
 elf_section (TnBootFile *file, const Elf64_Ehdr *header, unsigned index, Elf64_Shdr *section)
@@ -215,7 +219,8 @@ bool
 tn_boot_elf_symbol (TnBootFile *file, const char *name, uint64_t *value)
 {
   Elf64_Ehdr header;
-  if (elf_header (file, &header, NULL) < 0 || header.e_shentsize != sizeof (Elf64_Shdr) || header.e_shnum > MAX_SECTIONS)
+  if (elf_header (file, &header, NULL) < 0 || header.e_shentsize != sizeof (Elf64_Shdr)
+      || header.e_shnum > MAX_SECTIONS)
     return false;
   for (unsigned i = 0; i < header.e_shnum; i++) {
     Elf64_Shdr section, strings_section;
@@ -226,8 +231,8 @@ tn_boot_elf_symbol (TnBootFile *file, const char *name, uint64_t *value)
     g_autofree uint8_t *symbols = read_table (file, &section);
     g_autofree uint8_t *strings = read_table (file, &strings_section);
     if (symbols != NULL && strings != NULL
-        && find_symbol (symbols, section.sh_size / sizeof (Elf64_Sym), (const char *) strings, strings_section.sh_size,
-                        name, value))
+        && find_symbol (symbols, section.sh_size / sizeof (Elf64_Sym), (const char *) strings,
+                        strings_section.sh_size, name, value))
       return true;
   }
   return false;

@@ -72,7 +72,8 @@ tn_boot_file_read (TnBootFile *file, uint64_t offset, void *buffer, size_t lengt
 {
   if (offset > file->size || length > file->size - offset)
     return tn_fail (error, TN_MACHINE_ERROR, EINVAL,
-                    "boot image '%s' is truncated: it has %" G_GUINT64_FORMAT " bytes, but refers to byte %" G_GUINT64_FORMAT,
+                    "boot image '%s' is truncated: it has %" G_GUINT64_FORMAT
+                    " bytes, but refers to byte %" G_GUINT64_FORMAT,
                     file->name, file->size, offset);
   if (file->fd < 0) {
     if (length > 0)
@@ -86,14 +87,16 @@ tn_boot_file_read (TnBootFile *file, uint64_t offset, void *buffer, size_t lengt
     if (n < 0)
       return tn_fail_errno (error, TN_MACHINE_ERROR, errno, "cannot read boot image '%s'", file->name);
     if (n == 0)
-      return tn_fail (error, TN_MACHINE_ERROR, EIO, "boot image '%s' became shorter while it was read", file->name);
+      return tn_fail (error, TN_MACHINE_ERROR, EIO, "boot image '%s' became shorter while it was read",
+                      file->name);
     done += (size_t) n;
   }
   return 0;
 }
 
 int
-tn_boot_file_load (TnBootFile *file, uint64_t offset, uint64_t length, TnSpace *space, uint64_t address, GError **error)
+tn_boot_file_load (TnBootFile *file, uint64_t offset, uint64_t length, TnSpace *space, uint64_t address,
+                   GError **error)
 {
   while (length > 0) {
     uint64_t part;

@@ -28,11 +28,13 @@ tn_boot_load_linux (TnBootFile *file, TnSpace *space, uint64_t ram, TnBootImage 
   const uint64_t image_size = MAX (tn_load_le64 (header + LINUX_IMAGE_SIZE), tn_boot_file_size (file));
   uint64_t address, end;
   TnRamSpan span;
-  if (__builtin_add_overflow (ram, text_offset, &address) || __builtin_add_overflow (address, image_size, &end)
-      || !tn_space_ram (space, address, &span) || span.length < image_size)
+  if (__builtin_add_overflow (ram, text_offset, &address)
+      || __builtin_add_overflow (address, image_size, &end) || !tn_space_ram (space, address, &span)
+      || span.length < image_size)
     return tn_fail (error, TN_MACHINE_ERROR, EFAULT,
                     "kernel '%s' wants %" G_GUINT64_FORMAT
-                    " MiB at the start of RAM plus 0x%" G_GINT64_MODIFIER "x: give the machine more memory (-m)",
+                    " MiB at the start of RAM plus 0x%" G_GINT64_MODIFIER
+                    "x: give the machine more memory (-m)",
                     tn_boot_file_name (file), image_size >> 20, text_offset);
   r = tn_boot_file_load (file, 0, tn_boot_file_size (file), space, address, error);
   if (r < 0)
@@ -55,8 +57,8 @@ tn_boot_load_raw (TnBootFile *file, TnSpace *space, uint64_t address, TnBootImag
 }
 
 int
-tn_boot_load (TnBootFile *file, TnSpace *space, const TnBoard *board, const TnBoardBoot *boot, const TnBoardLoad *load,
-              TnBootImage *image, GError **error)
+tn_boot_load (TnBootFile *file, TnSpace *space, const TnBoard *board, const TnBoardBoot *boot,
+              const TnBoardLoad *load, TnBootImage *image, GError **error)
 {
   for (guint i = 0; i < load->kinds->len; i++) {
     switch (g_array_index (load->kinds, TnLoaderKind, i)) {

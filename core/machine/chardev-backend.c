@@ -9,7 +9,8 @@
 
 #include "machine/chardev.h"
 
-/* Terminal input as a guest wants it: each key at once, none interpreted.  Output keeps its newline handling. */
+/* Terminal input as a guest wants it: each key at once, none interpreted.  Output keeps its newline handling.
+ */
 static void *
 terminal_make_raw (int fd, bool keep_signals)
 {

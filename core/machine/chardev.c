@@ -28,7 +28,7 @@ struct TnChardev {
 
 static void chardev_update_input (TnChardev *chardev);
 
-/* ---- Output --------------------------------------------------------------------------------------- */
+/* ---- Output ---- */
 
 /* How much can be written without blocking. */
 static size_t
@@ -121,7 +121,7 @@ tn_chardev_write (TnChardev *chardev, const void *data, size_t length)
   pthread_mutex_unlock (&chardev->lock);
 }
 
-/* ---- Input ---------------------------------------------------------------------------------------- */
+/* ---- Input ---- */
 
 static size_t
 input_room (TnChardev *chardev)
@@ -256,7 +256,8 @@ chardev_update_input (TnChardev *chardev)
   if (chardev->output_watched && chardev->backend.out == chardev->backend.in)
     events |= POLLOUT;
   pthread_mutex_unlock (&chardev->lock);
-  if (tn_loop_watch_fd (chardev->loop, chardev->backend.in, events, input_ready, chardev, NULL) < 0 && events != 0) {
+  if (tn_loop_watch_fd (chardev->loop, chardev->backend.in, events, input_ready, chardev, NULL) < 0
+      && events != 0) {
     pthread_mutex_lock (&chardev->lock);
     chardev->posts++;
     pthread_mutex_unlock (&chardev->lock);
@@ -283,7 +284,7 @@ tn_chardev_accept (TnChardev *chardev)
   pthread_mutex_unlock (&chardev->lock);
 }
 
-/* ---- Life ----------------------------------------------------------------------------------------- */
+/* ---- Life ---- */
 
 int
 tn_chardev_connect (TnChardev *chardev, const TnChardevHandler *handler, void *opaque, GError **error)
@@ -291,7 +292,8 @@ tn_chardev_connect (TnChardev *chardev, const TnChardevHandler *handler, void *o
   pthread_mutex_lock (&chardev->lock);
   if (handler != NULL && chardev->handler.size != 0) {
     pthread_mutex_unlock (&chardev->lock);
-    return tn_fail (error, TN_MACHINE_ERROR, EBUSY, "the character device is taken by another device already");
+    return tn_fail (error, TN_MACHINE_ERROR, EBUSY,
+                    "the character device is taken by another device already");
   }
   memset (&chardev->handler, 0, sizeof chardev->handler);
   if (handler != NULL)

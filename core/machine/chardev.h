@@ -33,7 +33,8 @@ typedef struct TnChardevEscape {
 } TnChardevEscape;
 
 /** A character device on @loop (its thread makes and frees it).  Takes @backend over. */
-TnChardev *tn_chardev_new (TnLoop *loop, const TnChardevBackend *backend, const TnChardevEscape *escape, void *opaque);
+TnChardev *tn_chardev_new (TnLoop *loop, const TnChardevBackend *backend, const TnChardevEscape *escape,
+                           void *opaque);
 /** Writes out what is buffered (for a second at most), restores the terminal, frees. */
 void tn_chardev_free (TnChardev *chardev);
 bool tn_chardev_is_connected (TnChardev *chardev);

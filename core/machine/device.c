@@ -117,8 +117,8 @@ tn_device_drive (TnDevice *device, const char *id, GError **error)
 {
   TnDrive *drive = g_hash_table_lookup (device->machine->drives, id);
   if (drive == NULL)
-    tn_fail (error, TN_MACHINE_ERROR, ENOENT, "device '%s': there is no drive '%s', add -drive id=%s,if=none,file=…",
-             device->id, id, id);
+    tn_fail (error, TN_MACHINE_ERROR, ENOENT,
+             "device '%s': there is no drive '%s', add -drive id=%s,if=none,file=…", device->id, id, id);
   return drive;
 }
 
@@ -127,16 +127,18 @@ tn_device_chardev (TnDevice *device, const char *id, GError **error)
 {
   TnChardev *chardev = g_hash_table_lookup (device->machine->chardevs, id);
   if (chardev == NULL)
-    tn_fail (error, TN_MACHINE_ERROR, ENOENT, "device '%s': there is no character device '%s', add -chardev …,id=%s",
-             device->id, id, id);
+    tn_fail (error, TN_MACHINE_ERROR, ENOENT,
+             "device '%s': there is no character device '%s', add -chardev …,id=%s", device->id, id, id);
   return chardev;
 }
 
 int
-tn_device_add_mmio (TnDevice *device, unsigned index, uint64_t size, const TnMmioOps *ops, void *opaque, GError **error)
+tn_device_add_mmio (TnDevice *device, unsigned index, uint64_t size, const TnMmioOps *ops, void *opaque,
+                    GError **error)
 {
   if (index >= TN_DEVICE_MAX_REGIONS || size == 0 || device->regions[index].offered)
-    return tn_fail (error, TN_MACHINE_ERROR, EINVAL, "device '%s': register region %u is not valid", device->id, index);
+    return tn_fail (error, TN_MACHINE_ERROR, EINVAL, "device '%s': register region %u is not valid",
+                    device->id, index);
   TnDeviceRegion *region = &device->regions[index];
   region->offered = true;
   region->size = size;
@@ -146,15 +148,16 @@ tn_device_add_mmio (TnDevice *device, unsigned index, uint64_t size, const TnMmi
   return 0;
 }
 
-/* ---- Life ----------------------------------------------------------------------------------------- */
+/* ---- Life ---- */
 
 static int
 device_check_class (const TnClass *class_, const TnDeviceOps *ops, GError **error)
 {
   if (class_->major != TN_DEVICE_MAJOR)
-    return tn_fail (error, TN_MACHINE_ERROR, EPROTONOSUPPORT,
-                    "device class '%s' was built for version %u of the device interface, this is %d: rebuild its plugin",
-                    class_->name, class_->major, TN_DEVICE_MAJOR);
+    return tn_fail (
+        error, TN_MACHINE_ERROR, EPROTONOSUPPORT,
+        "device class '%s' was built for version %u of the device interface, this is %d: rebuild its plugin",
+        class_->name, class_->major, TN_DEVICE_MAJOR);
   if (ops->bus == NULL || ops->realize == NULL)
     return tn_fail (error, TN_MACHINE_ERROR, EINVAL,
                     "device class '%s' lacks its bus or realize(), reinstall its plugin", class_->name);
@@ -208,11 +211,12 @@ device_map (TnDevice *device, GError **error)
     if (!region->offered)
       continue;
     if (addresses == NULL || i >= addresses->len)
-      return tn_fail (error, TN_MACHINE_ERROR, EINVAL, "%s: [device %s] address: the device has registers, say where",
+      return tn_fail (error, TN_MACHINE_ERROR, EINVAL,
+                      "%s: [device %s] address: the device has registers, say where",
                       device->machine->board->path, device->id);
     region->address = g_array_index (addresses, uint64_t, i);
-    int r = tn_space_add_mmio (device->machine->space, device->id, region->address, region->size, &region->ops,
-                               region->opaque, error);
+    int r = tn_space_add_mmio (device->machine->space, device->id, region->address, region->size,
+                               &region->ops, region->opaque, error);
     if (r < 0)
       return r;
     region->mapped = true;
@@ -224,8 +228,9 @@ int
 tn_device_realize (TnDevice *device, GError **error)
 {
   if (device->parent == NULL && strcmp (device->ops.bus, "system") != 0)
-    return tn_fail (error, TN_MACHINE_ERROR, EINVAL, "device '%s' sits on the bus '%s', which this board does not have",
-                    device->id, device->ops.bus);
+    return tn_fail (error, TN_MACHINE_ERROR, EINVAL,
+                    "device '%s' sits on the bus '%s', which this board does not have", device->id,
+                    device->ops.bus);
   tn_device_lock (device);
   int r = device->ops.realize (device, device->options, error);
   tn_device_unlock (device);

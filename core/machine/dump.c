@@ -66,8 +66,8 @@ tn_machine_dump (TnMachine *machine)
   GString *out = g_string_new (NULL);
   g_string_append_printf (out, "board %s: %s\n  from %s\n", machine->board->name, machine->board->summary,
                           machine->board->path);
-  g_string_append_printf (out, "cpus: %u x %s, time base %" G_GUINT64_FORMAT " Hz\n", machine->cpus, machine->cpu_class,
-                          machine->board->timebase);
+  g_string_append_printf (out, "cpus: %u x %s, time base %" G_GUINT64_FORMAT " Hz\n", machine->cpus,
+                          machine->cpu_class, machine->board->timebase);
   g_string_append (out, "devices:\n");
   for (guint i = 0; i < machine->devices->len; i++)
     dump_device (g_ptr_array_index (machine->devices, i), out);

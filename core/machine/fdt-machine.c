@@ -87,7 +87,7 @@ write_cpus (TnFdt *fdt, TnMachine *machine, GError **error)
   return 0;
 }
 
-/* ---- Devices -------------------------------------------------------------------------------------- */
+/* ---- Devices ---- */
 
 static bool
 wires_go_to_cpus (const GPtrArray *wires)
@@ -145,7 +145,8 @@ write_regions (TnFdt *fdt, const TnDevice *device)
 }
 
 static int
-write_properties (TnFdt *fdt, const TnMachine *machine, const char *owner, const GPtrArray *properties, GError **error)
+write_properties (TnFdt *fdt, const TnMachine *machine, const char *owner, const GPtrArray *properties,
+                  GError **error)
 {
   for (guint i = 0; i < properties->len; i++) {
     const TnBoardProperty *property = g_ptr_array_index (properties, i);
@@ -164,10 +165,10 @@ write_device (TnFdt *fdt, TnDevice *device, GError **error)
 {
   if (device->ops.fdt == NULL || device->board == NULL)
     return 0;
-  g_autofree char *name = device->regions[0].mapped
-                              ? g_strdup_printf ("%s@%" G_GINT64_MODIFIER "x", device->board->node,
-                                                 device->regions[0].address)
-                              : g_strdup (device->board->node);
+  g_autofree char *name =
+      device->regions[0].mapped
+          ? g_strdup_printf ("%s@%" G_GINT64_MODIFIER "x", device->board->node, device->regions[0].address)
+          : g_strdup (device->board->node);
   tn_fdt_begin (fdt, name);
   tn_fdt_object (fdt, device->id);
   int r = device->ops.fdt (device, fdt, error);
@@ -219,7 +220,8 @@ write_tree (TnFdt *fdt, void *opaque, GError **error)
   tn_fdt_begin (fdt, "");
   tn_fdt_u32 (fdt, "#address-cells", 2);
   tn_fdt_u32 (fdt, "#size-cells", 2);
-  tn_fdt_strings (fdt, "compatible", (const char *const *) board->compatible, g_strv_length (board->compatible));
+  tn_fdt_strings (fdt, "compatible", (const char *const *) board->compatible,
+                  g_strv_length (board->compatible));
   tn_fdt_string (fdt, "model", board->model);
   write_chosen (fdt, machine);
   write_memory (fdt, machine);
@@ -232,7 +234,7 @@ write_tree (TnFdt *fdt, void *opaque, GError **error)
   return r;
 }
 
-/* ---- The user's own tree -------------------------------------------------------------------------- */
+/* ---- The user's own tree ---- */
 
 static int
 complete_chosen (void *blob, const TnMachine *machine)
@@ -247,7 +249,8 @@ complete_chosen (void *blob, const TnMachine *machine)
   if (r == 0 && machine->boot.initrd_length > 0)
     r = fdt_setprop_u64 (blob, chosen, "linux,initrd-start", machine->boot.initrd);
   if (r == 0 && machine->boot.initrd_length > 0)
-    r = fdt_setprop_u64 (blob, chosen, "linux,initrd-end", machine->boot.initrd + machine->boot.initrd_length);
+    r = fdt_setprop_u64 (blob, chosen, "linux,initrd-end",
+                         machine->boot.initrd + machine->boot.initrd_length);
   return r;
 }
 
@@ -256,7 +259,8 @@ tn_fdt_check_blob (const void *blob, size_t length, const char *name, GError **e
 {
   int r = length >= sizeof (struct fdt_header) ? fdt_check_full (blob, length) : -FDT_ERR_TRUNCATED;
   if (r < 0)
-    return tn_fail (error, TN_MACHINE_ERROR, EINVAL, "'%s' is not a device tree blob: %s", name, fdt_strerror (r));
+    return tn_fail (error, TN_MACHINE_ERROR, EINVAL, "'%s' is not a device tree blob: %s", name,
+                    fdt_strerror (r));
   return 0;
 }
 
@@ -283,7 +287,8 @@ load_user_tree (TnMachine *machine, const char *path, GError **error)
   if (r == 0)
     r = complete_chosen (blob, machine);
   if (r < 0)
-    return tn_fail (error, TN_MACHINE_ERROR, EINVAL, "cannot complete the device tree '%s': %s", path, fdt_strerror (r));
+    return tn_fail (error, TN_MACHINE_ERROR, EINVAL, "cannot complete the device tree '%s': %s", path,
+                    fdt_strerror (r));
   fdt_pack (blob);
   machine->fdt_length = fdt_totalsize (blob);
   machine->fdt = g_steal_pointer (&blob);

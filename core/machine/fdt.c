@@ -146,7 +146,7 @@ tn_fdt_object (TnFdt *fdt, const char *id)
     tn_fdt_u32 (fdt, "phandle", GPOINTER_TO_UINT (phandle));
 }
 
-/* ---- Notation of board files ---------------------------------------------------------------------- */
+/* ---- Notation of board files ---- */
 
 static int
 notation_fail (const char *name, GError **error)
@@ -170,8 +170,8 @@ notation_cells (TnFdt *fdt, const char *name, const char *text, GError **error)
     char *end;
     uint64_t number = **word == '&' ? tn_fdt_phandle (fdt, *word + 1) : g_ascii_strtoull (*word, &end, 0);
     if (**word == '&' && number == 0)
-      return tn_fail (error, TN_MACHINE_ERROR, ENOENT, "device tree property '%s': there is no object '%s'", name,
-                      *word + 1);
+      return tn_fail (error, TN_MACHINE_ERROR, ENOENT, "device tree property '%s': there is no object '%s'",
+                      name, *word + 1);
     if (**word != '&' && (*end != '\0' || number > UINT32_MAX))
       return notation_fail (name, error);
     uint32_t cell = (uint32_t) number;
@@ -214,7 +214,7 @@ tn_fdt_notation (TnFdt *fdt, const char *name, const char *text, GError **error)
   return *text == '<' ? notation_cells (fdt, name, text, error) : notation_strings (fdt, name, text, error);
 }
 
-/* ---- Building ------------------------------------------------------------------------------------- */
+/* ---- Building ---- */
 
 static int
 fdt_pass (TnFdt *fdt, int (*write) (TnFdt *fdt, void *opaque, GError **error), void *opaque, GError **error)
@@ -231,13 +231,14 @@ fdt_pass (TnFdt *fdt, int (*write) (TnFdt *fdt, void *opaque, GError **error), v
   while (fdt->failure == 0 && fdt_retry (fdt, fdt_finish (fdt->blob)))
     ;
   if (fdt->failure != 0)
-    return tn_fail (error, TN_MACHINE_ERROR, EINVAL, "cannot make the device tree: %s", fdt_strerror (fdt->failure));
+    return tn_fail (error, TN_MACHINE_ERROR, EINVAL, "cannot make the device tree: %s",
+                    fdt_strerror (fdt->failure));
   return 0;
 }
 
 int
-tn_fdt_build (int (*write) (TnFdt *fdt, void *opaque, GError **error), void *opaque, void **blob, size_t *length,
-              GError **error)
+tn_fdt_build (int (*write) (TnFdt *fdt, void *opaque, GError **error), void *opaque, void **blob,
+              size_t *length, GError **error)
 {
   TnFdt fdt = { .numbering = true };
   fdt.references = g_hash_table_new_full (g_str_hash, g_str_equal, g_free, NULL);

@@ -12,8 +12,8 @@
  * A tree is written twice: the first pass finds out which objects are referred to, the second writes a
  * phandle into just those nodes.  @write fills the tree and is called for both.
  */
-int tn_fdt_build (int (*write) (TnFdt *fdt, void *opaque, GError **error), void *opaque, void **blob, size_t *length,
-                  GError **error);
+int tn_fdt_build (int (*write) (TnFdt *fdt, void *opaque, GError **error), void *opaque, void **blob,
+                  size_t *length, GError **error);
 
 /** Declares that the node now open is object @id; writes its phandle if somebody refers to it. */
 void tn_fdt_object (TnFdt *fdt, const char *id);

@@ -3,8 +3,8 @@
 #include "machine/machine-private.h"
 
 void
-tn_device_add_irq_inputs (TnDevice *device, unsigned count, void (*set) (void *opaque, unsigned number, bool level),
-                          void *opaque)
+tn_device_add_irq_inputs (TnDevice *device, unsigned count,
+                          void (*set) (void *opaque, unsigned number, bool level), void *opaque)
 {
   device->set_input = set;
   device->set_input_opaque = opaque;
@@ -56,7 +56,8 @@ wire_to_device (TnDevice *device, unsigned output, const TnBoardWire *wire, GErr
 {
   TnDevice *target = tn_machine_find_device (device->machine, wire->target);
   if (target == NULL || wire->line >= target->inputs->len)
-    return tn_fail (error, TN_MACHINE_ERROR, EINVAL, "%s: [device %s] irq: device '%s' has no interrupt input %u",
+    return tn_fail (error, TN_MACHINE_ERROR, EINVAL,
+                    "%s: [device %s] irq: device '%s' has no interrupt input %u",
                     device->machine->board->path, device->id, wire->target, wire->line);
   tn_device_irq (device, output)->input = g_ptr_array_index (target->inputs, wire->line);
   return 0;

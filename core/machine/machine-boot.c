@@ -29,9 +29,10 @@ tn_machine_choose_protocol (TnMachine *machine, GError **error)
   if (machine->protocol != NULL)
     return 0;
   if (board->builtin == NULL)
-    return tn_fail (error, TN_MACHINE_ERROR, EINVAL, "board '%s' boots a program of yours: give it with -bios FILE",
-                    board->name);
-  return tn_fail (error, TN_MACHINE_ERROR, EINVAL, "board '%s' runs no firmware: leave out -bios", board->name);
+    return tn_fail (error, TN_MACHINE_ERROR, EINVAL,
+                    "board '%s' boots a program of yours: give it with -bios FILE", board->name);
+  return tn_fail (error, TN_MACHINE_ERROR, EINVAL, "board '%s' runs no firmware: leave out -bios",
+                  board->name);
 }
 
 static int
@@ -94,7 +95,8 @@ tn_machine_place (TnMachine *machine, GError **error)
   const uint64_t slack = length + 2 * TN_PAGE_SIZE;
   if (slack > space)
     return tn_fail (error, TN_MACHINE_ERROR, ENOSPC,
-                    "initial RAM disk '%s' (%" G_GUINT64_FORMAT " MiB) does not fit above what is loaded: give the "
+                    "initial RAM disk '%s' (%" G_GUINT64_FORMAT
+                    " MiB) does not fit above what is loaded: give the "
                     "machine more memory (-m)",
                     tn_boot_file_name (boot->initrd_file), length >> 20);
   boot->initrd = (boot->fdt_address - length) & ~(TN_PAGE_SIZE - 1);
@@ -103,7 +105,8 @@ tn_machine_place (TnMachine *machine, GError **error)
 }
 
 int
-tn_machine_resolve (TnMachine *machine, const TnBoardValue *value, unsigned hart, uint64_t *number, GError **error)
+tn_machine_resolve (TnMachine *machine, const TnBoardValue *value, unsigned hart, uint64_t *number,
+                    GError **error)
 {
   const TnBootPlan *boot = &machine->boot;
   const struct {
@@ -172,9 +175,10 @@ tn_machine_enter (TnMachine *machine, GError **error)
 {
   const TnBootPlan *boot = &machine->boot;
   if (machine->fdt_length > boot->fdt_room)
-    return tn_fail (error, TN_MACHINE_ERROR, ENOSPC,
-                    "the device tree (%zu KiB) does not fit at the end of RAM: give the machine more memory (-m)",
-                    machine->fdt_length >> 10);
+    return tn_fail (
+        error, TN_MACHINE_ERROR, ENOSPC,
+        "the device tree (%zu KiB) does not fit at the end of RAM: give the machine more memory (-m)",
+        machine->fdt_length >> 10);
   int r = tn_space_load (machine->space, boot->fdt_address, machine->fdt, machine->fdt_length, error);
   for (guint i = 0; r == 0 && i < machine->board->roms->len; i++)
     r = fill_rom (machine, g_ptr_array_index (machine->board->roms, i), error);

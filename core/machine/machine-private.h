@@ -92,13 +92,13 @@ struct TnMachine {
   TnLoop *loop;
   TnClock clock;
   TnCpuSet *cpu_set;
-  GPtrArray *devices;   /**< TnDevice, parents before children */
-  GPtrArray *placed;    /**< TnBoardDevice made for slots */
-  GPtrArray *pending;   /**< TnPendingDevice */
-  GHashTable *drives;   /**< id to TnDrive */
-  GHashTable *chardevs; /**< id to TnChardev */
-  TnChardev *console;   /**< the first character device */
-  unsigned *slots_used; /**< per TnBoardSlots */
+  GPtrArray *devices;         /**< TnDevice, parents before children */
+  GPtrArray *placed;          /**< TnBoardDevice made for slots */
+  GPtrArray *pending;         /**< TnPendingDevice */
+  GHashTable *drives;         /**< id to TnDrive */
+  GHashTable *chardevs;       /**< id to TnChardev */
+  TnChardev *console;         /**< the first character device */
+  unsigned *slots_used;       /**< per TnBoardSlots */
   pthread_mutex_t timer_lock; /**< device timers and the clock's start and stop */
   pthread_mutex_t wiring_lock;
 
@@ -106,14 +106,14 @@ struct TnMachine {
   void *fdt;
   size_t fdt_length;
 
-  bool running;         /**< harts may run; the machine's thread */
-  bool started;         /**< harts have threads */
-  bool paused;          /**< somebody wants it to stand still; the machine's thread */
+  bool running; /**< harts may run; the machine's thread */
+  bool started; /**< harts have threads */
+  bool paused;  /**< somebody wants it to stand still; the machine's thread */
   bool no_reboot;
   atomic_bool shutdown_wanted, reset_wanted;
   atomic_int exit_status;
   pthread_mutex_t failure_lock;
-  GError *failure;      /**< first fatal error of a hart; under failure_lock */
+  GError *failure; /**< first fatal error of a hart; under failure_lock */
 
   /* Firmware console input that nobody has read yet; under console_lock. */
   pthread_mutex_t console_lock;
@@ -170,6 +170,7 @@ int tn_machine_choose_protocol (TnMachine *machine, GError **error);
 int tn_machine_load_images (TnMachine *machine, GError **error);
 int tn_machine_place (TnMachine *machine, GError **error);
 int tn_machine_enter (TnMachine *machine, GError **error);
-int tn_machine_resolve (TnMachine *machine, const TnBoardValue *value, unsigned hart, uint64_t *number, GError **error);
+int tn_machine_resolve (TnMachine *machine, const TnBoardValue *value, unsigned hart, uint64_t *number,
+                        GError **error);
 
 #endif

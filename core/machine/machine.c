@@ -7,7 +7,7 @@
 #define MIN_MEMORY (UINT64_C (64) * 1024)
 #define CONSOLE_INPUT_LIMIT 4096
 
-/* ---- Making and freeing --------------------------------------------------------------------------- */
+/* ---- Making and freeing ---- */
 
 TnMachine *
 tn_machine_new (const char *name, GError **error)
@@ -65,7 +65,8 @@ placed_free (TnBoardDevice *placed)
   g_free (placed);
 }
 
-/* Devices go in the reverse of their order, so that a child goes before its parent, which lets go of it then. */
+/* Devices go in the reverse of their order, so that a child goes before its parent, which lets go of it then.
+ */
 static void
 free_devices (TnMachine *machine)
 {
@@ -130,7 +131,7 @@ tn_machine_free (TnMachine *machine)
   g_free (machine);
 }
 
-/* ---- What a program sets -------------------------------------------------------------------------- */
+/* ---- What a program sets ---- */
 
 static int
 check_unrealized (const TnMachine *machine, GError **error)
@@ -205,7 +206,9 @@ tn_machine_set_boot (TnMachine *machine, const TnOptions *boot, GError **error)
     { .name = "kernel", .type = TN_OPTION_STRING, .help = "kernel file" },
     { .name = "initrd", .type = TN_OPTION_STRING, .help = "initial RAM disk" },
     { .name = "append", .type = TN_OPTION_STRING, .help = "kernel command line" },
-    { .name = "dtb", .type = TN_OPTION_STRING, .help = "device tree blob to use instead of the generated one" },
+    { .name = "dtb",
+      .type = TN_OPTION_STRING,
+      .help = "device tree blob to use instead of the generated one" },
     { .name = NULL },
   };
   tn_options_merge (machine->boot_options, boot);
@@ -225,7 +228,7 @@ tn_machine_interface_class (TnMachine *machine, const char *interface)
   return tn_options_get (machine->board->interfaces, interface);
 }
 
-/* ---- Character devices ---------------------------------------------------------------------------- */
+/* ---- Character devices ---- */
 
 static void
 escape_quit (void *opaque)
@@ -255,7 +258,8 @@ tn_machine_add_chardev (TnMachine *machine, const char *id, const char *spec, GE
   static const TnChardevEscape escape = { escape_quit, escape_monitor_focus, escape_monitor_input };
   TnChardevBackend backend;
   if (g_hash_table_contains (machine->chardevs, id))
-    return tn_fail (error, TN_MACHINE_ERROR, EEXIST, "there are two character devices '%s', choose another id", id);
+    return tn_fail (error, TN_MACHINE_ERROR, EEXIST,
+                    "there are two character devices '%s', choose another id", id);
   int r = tn_chardev_backend_open (spec, &backend, error);
   if (r < 0)
     return r;
@@ -311,8 +315,9 @@ console_receive (void *opaque, const uint8_t *data, size_t length)
 static void
 connect_console (TnMachine *machine)
 {
-  static const TnChardevHandler handler
-      = { .size = sizeof handler, .can_receive = console_can_receive, .receive = console_receive };
+  static const TnChardevHandler handler = { .size = sizeof handler,
+                                            .can_receive = console_can_receive,
+                                            .receive = console_receive };
   if (machine->console != NULL && !tn_chardev_is_connected (machine->console))
     tn_chardev_connect (machine->console, &handler, machine, NULL);
 }
@@ -340,7 +345,7 @@ cpu_console_read (TnMachine *machine, void *data, size_t length)
   return n;
 }
 
-/* ---- Building ------------------------------------------------------------------------------------- */
+/* ---- Building ---- */
 
 static void
 memory_changed (void *opaque)
@@ -370,9 +375,10 @@ build_cpus (TnMachine *machine, GError **error)
   if (class_ == NULL)
     return -ENOENT;
   if (class_->major != TN_CPU_MAJOR)
-    return tn_fail (error, TN_MACHINE_ERROR, EPROTONOSUPPORT,
-                    "CPU class '%s' was built for version %u of the CPU interface, this is %d: rebuild its plugin",
-                    class_->name, class_->major, TN_CPU_MAJOR);
+    return tn_fail (
+        error, TN_MACHINE_ERROR, EPROTONOSUPPORT,
+        "CPU class '%s' was built for version %u of the CPU interface, this is %d: rebuild its plugin",
+        class_->name, class_->major, TN_CPU_MAJOR);
   g_autoptr (TnOptions) options = tn_options_copy (machine->protocol->cpu_options);
   tn_options_merge (options, machine->cpu_options);
   g_autofree char *what = g_strdup_printf ("CPU '%s'", class_->name);
@@ -397,7 +403,8 @@ build_board_devices (TnMachine *machine, GError **error)
   for (guint i = 0; i < machine->board->devices->len; i++) {
     const TnBoardDevice *wanted = g_ptr_array_index (machine->board->devices, i);
     TnDevice *device;
-    int r = tn_device_new (machine, wanted->class_name, wanted->id, wanted->options, wanted, NULL, &device, error);
+    int r = tn_device_new (machine, wanted->class_name, wanted->id, wanted->options, wanted, NULL, &device,
+                           error);
     if (r == 0)
       r = tn_device_realize (device, error);
     if (r < 0)
@@ -432,7 +439,8 @@ place_slot (TnMachine *machine, const TnBoardSlots *slots, unsigned index)
 
 /* Makes the transport for a device on @bus in the next free slot. */
 static int
-build_transport (TnMachine *machine, const char *bus, const char *for_device, TnDevice **transport, GError **error)
+build_transport (TnMachine *machine, const char *bus, const char *for_device, TnDevice **transport,
+                 GError **error)
 {
   for (guint i = 0; i < machine->board->slots->len; i++) {
     const TnBoardSlots *slots = g_ptr_array_index (machine->board->slots, i);
@@ -443,11 +451,12 @@ build_transport (TnMachine *machine, const char *bus, const char *for_device, Tn
                       "device '%s': board '%s' has %u places for %s devices, all are taken", for_device,
                       machine->board->name, slots->count, bus);
     const TnBoardDevice *placed = place_slot (machine, slots, machine->slots_used[i]++);
-    int r = tn_device_new (machine, placed->class_name, placed->id, placed->options, placed, NULL, transport, error);
+    int r = tn_device_new (machine, placed->class_name, placed->id, placed->options, placed, NULL, transport,
+                           error);
     return r < 0 ? r : tn_device_realize (*transport, error);
   }
-  return tn_fail (error, TN_MACHINE_ERROR, EINVAL, "device '%s': board '%s' has no place for %s devices", for_device,
-                  machine->board->name, bus);
+  return tn_fail (error, TN_MACHINE_ERROR, EINVAL, "device '%s': board '%s' has no place for %s devices",
+                  for_device, machine->board->name, bus);
 }
 
 static int
@@ -460,10 +469,12 @@ build_device (TnMachine *machine, const TnPendingDevice *pending, GError **error
   TnDevice *transport = NULL, *device;
   if (ops->bus == NULL || strcmp (ops->bus, "system") == 0)
     return tn_fail (error, TN_MACHINE_ERROR, EINVAL,
-                    "device '%s' has fixed addresses: it belongs into a board file, not into -device", class_->name);
+                    "device '%s' has fixed addresses: it belongs into a board file, not into -device",
+                    class_->name);
   int r = build_transport (machine, ops->bus, pending->id, &transport, error);
   if (r == 0)
-    r = tn_device_new (machine, pending->class_name, pending->id, pending->options, NULL, transport, &device, error);
+    r = tn_device_new (machine, pending->class_name, pending->id, pending->options, NULL, transport, &device,
+                       error);
   return r < 0 ? r : tn_device_realize (device, error);
 }
 
@@ -516,7 +527,7 @@ tn_machine_realize (TnMachine *machine, GError **error)
   return 0;
 }
 
-/* ---- Looking at it -------------------------------------------------------------------------------- */
+/* ---- Looking at it ---- */
 
 TnSpace *
 tn_machine_space (TnMachine *machine)

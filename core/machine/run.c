@@ -13,7 +13,7 @@ tn_machine_wake (TnMachine *machine)
   tn_loop_post (machine->loop, wake_nothing, NULL);
 }
 
-/* ---- Requests from any thread --------------------------------------------------------------------- */
+/* ---- Requests from any thread ---- */
 
 void
 tn_machine_quit (TnMachine *machine, int status)
@@ -51,7 +51,7 @@ tn_machine_cpu_exited (TnMachine *machine, TnCpuExitReason reason, int code, GEr
   }
 }
 
-/* ---- The machine's thread ------------------------------------------------------------------------- */
+/* ---- The machine's thread ---- */
 
 /* A hart that resets a device waits until the device's requests have ended, which they do in this thread. */
 static void
@@ -166,7 +166,8 @@ tn_machine_run (TnMachine *machine, int *status, GError **error)
   if (!machine->realized)
     return tn_fail (error, TN_MACHINE_ERROR, EINVAL, "the machine has not been built");
   if (!machine->boot.firmware.loaded && !machine->boot.kernel.loaded)
-    return tn_fail (error, TN_MACHINE_ERROR, EINVAL, "there is nothing to boot: give -kernel FILE or -bios FILE");
+    return tn_fail (error, TN_MACHINE_ERROR, EINVAL,
+                    "there is nothing to boot: give -kernel FILE or -bios FILE");
   int r = machine_start (machine, error);
   if (r < 0)
     return r;

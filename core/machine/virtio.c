@@ -52,8 +52,9 @@ virtio_make_queues (TnVirtio *virtio, GError **error)
 {
   unsigned n = virtio->ops.queues (virtio->child);
   if (n == 0 || n > 1024)
-    return tn_fail (error, TN_MACHINE_ERROR, EINVAL, "device '%s': %u virtqueues; a virtio device has 1 to 1024",
-                    tn_device_id (virtio->child), n);
+    return tn_fail (error, TN_MACHINE_ERROR, EINVAL,
+                    "device '%s': %u virtqueues; a virtio device has 1 to 1024", tn_device_id (virtio->child),
+                    n);
 
   virtio->queues = g_new0 (TnVirtq, n);
   virtio->n_queues = n;
@@ -61,8 +62,8 @@ virtio_make_queues (TnVirtio *virtio, GError **error)
     uint16_t max = virtio->ops.queue_size (virtio->child, i);
     if (max == 0 || max > TN_VIRTIO_QUEUE_MAX || (max & (max - 1)) != 0)
       return tn_fail (error, TN_MACHINE_ERROR, EINVAL,
-                      "device '%s': queue size %u is not a power of two up to %d", tn_device_id (virtio->child),
-                      max, TN_VIRTIO_QUEUE_MAX);
+                      "device '%s': queue size %u is not a power of two up to %d",
+                      tn_device_id (virtio->child), max, TN_VIRTIO_QUEUE_MAX);
     virtio->queues[i].virtio = virtio;
     virtio->queues[i].index = i;
     virtio->queues[i].max = max;
@@ -117,7 +118,7 @@ tn_virtio_of (TnDevice *device)
   return tn_device_bus_data (device);
 }
 
-/* ---- Status and features -------------------------------------------------------------------------- */
+/* ---- Status and features ---- */
 
 uint16_t
 tn_virtio_device_id (TnVirtio *virtio)
@@ -177,7 +178,8 @@ virtio_reset (TnVirtio *virtio)
 static bool
 virtio_features_agree (TnVirtio *virtio)
 {
-  return (virtio->accepted & ~virtio->offered) == 0 && (virtio->accepted & (1ull << TN_VIRTIO_F_VERSION_1)) != 0;
+  return (virtio->accepted & ~virtio->offered) == 0
+         && (virtio->accepted & (1ull << TN_VIRTIO_F_VERSION_1)) != 0;
 }
 
 void
@@ -189,7 +191,8 @@ tn_virtio_set_status (TnVirtio *virtio, uint8_t status)
     return;
   }
 
-  if ((status & STATUS_FEATURES_OK) != 0 && (before & STATUS_FEATURES_OK) == 0 && !virtio_features_agree (virtio))
+  if ((status & STATUS_FEATURES_OK) != 0 && (before & STATUS_FEATURES_OK) == 0
+      && !virtio_features_agree (virtio))
     status &= ~STATUS_FEATURES_OK;
   if ((status & STATUS_FEATURES_OK) == 0)
     status &= ~STATUS_DRIVER_OK;
@@ -216,7 +219,7 @@ tn_virtio_broken (TnVirtio *virtio, const char *why)
   virtio->transport_ops.interrupt (virtio->transport, 0, true);
 }
 
-/* ---- Queues ---------------------------------------------------------------------------------------- */
+/* ---- Queues ---- */
 
 unsigned
 tn_virtio_queue_count (TnVirtio *virtio)
@@ -237,8 +240,8 @@ tn_virtio_queue (TnVirtio *virtio, unsigned index)
 }
 
 void
-tn_virtio_queue_setup (TnVirtio *virtio, unsigned index, uint16_t size, uint64_t descriptors, uint64_t available,
-                       uint64_t used)
+tn_virtio_queue_setup (TnVirtio *virtio, unsigned index, uint16_t size, uint64_t descriptors,
+                       uint64_t available, uint64_t used)
 {
   TnVirtq *queue = tn_virtio_queue (virtio, index);
   if (queue == NULL)
@@ -363,7 +366,7 @@ tn_virtq_size (TnVirtq *queue)
   return queue->size;
 }
 
-/* ---- Configuration --------------------------------------------------------------------------------- */
+/* ---- Configuration ---- */
 
 uint32_t
 tn_virtio_config_generation (TnVirtio *virtio)

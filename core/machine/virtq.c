@@ -361,7 +361,7 @@ size_t
 tn_iov_take (struct iovec **iov, uint16_t *n, void *buffer, size_t length)
 {
   size_t done = 0;
-  while (done < length && *n > 0) {
+  while (done<length && * n> 0) {
     struct iovec *first = *iov;
     size_t run = MIN (length - done, first->iov_len);
     memcpy ((char *) buffer + done, first->iov_base, run);

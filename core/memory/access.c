@@ -47,7 +47,7 @@ tn_space_ram (TnSpace *space, uint64_t address, TnRamSpan *span)
   return true;
 }
 
-/* ---- Single accesses ------------------------------------------------------------------------------ */
+/* ---- Single accesses ---- */
 
 static bool
 access_valid (unsigned bytes)
@@ -154,7 +154,7 @@ tn_space_write (TnSpace *space, uint64_t address, unsigned bytes, uint64_t value
   return tn_space_dma_write (space, address, &little, bytes);
 }
 
-/* ---- DMA ------------------------------------------------------------------------------------------ */
+/* ---- DMA ---- */
 
 /* The entry at @address if DMA may touch it, and how many of @length bytes lie in it. */
 static bool
@@ -242,7 +242,7 @@ tn_space_mark_dirty (TnSpace *space, uint64_t address, uint64_t length)
   }
 }
 
-/* ---- Loaders -------------------------------------------------------------------------------------- */
+/* ---- Loaders ---- */
 
 uint8_t *
 tn_space_load_pointer (TnSpace *space, uint64_t address, uint64_t *length)
@@ -261,7 +261,8 @@ tn_space_load (TnSpace *space, uint64_t address, const void *data, uint64_t leng
   while (length > 0) {
     TnRamSpan span;
     if (!tn_space_ram (space, address, &span))
-      return tn_fail (error, TN_MACHINE_ERROR, EFAULT, "no memory at 0x%" G_GINT64_MODIFIER "x to load to", address);
+      return tn_fail (error, TN_MACHINE_ERROR, EFAULT, "no memory at 0x%" G_GINT64_MODIFIER "x to load to",
+                      address);
     uint64_t part = MIN (length, span.length);
     memcpy (span.host, from, part);
     tn_dirty_set (span.dirty, ((address & (TN_PAGE_SIZE - 1)) + part + TN_PAGE_SIZE - 1) >> TN_PAGE_SHIFT);

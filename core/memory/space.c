@@ -10,8 +10,8 @@
 
 typedef struct TnRegion {
   char *name;
-  TnEntry entry;        /* as it would be without watches */
-  size_t host_length;   /* bytes mapped for RAM and ROM */
+  TnEntry entry;      /* as it would be without watches */
+  size_t host_length; /* bytes mapped for RAM and ROM */
   size_t dirty_length;
 } TnRegion;
 
@@ -86,7 +86,7 @@ tn_space_set_listener (TnSpace *space, void (*changed) (void *opaque), void *opa
   pthread_mutex_unlock (&space->lock);
 }
 
-/* ---- Making a view -------------------------------------------------------------------------------- */
+/* ---- Making a view ---- */
 
 static int
 watch_order (gconstpointer a, gconstpointer b)
@@ -160,7 +160,7 @@ space_notify (TnSpace *space)
     changed (opaque);
 }
 
-/* ---- Adding and removing regions ------------------------------------------------------------------ */
+/* ---- Adding and removing regions ---- */
 
 static int
 region_check (const char *name, uint64_t base, uint64_t size, uint64_t multiple, GError **error)
@@ -226,21 +226,22 @@ region_map (TnRegion *region, uint64_t size, GError **error)
   void *host = mmap (NULL, size, PROT_READ | PROT_WRITE, flags, -1, 0);
   if (host == MAP_FAILED)
     return tn_fail_errno (error, TN_MACHINE_ERROR, errno,
-                          "cannot map %" G_GUINT64_FORMAT " MiB of guest memory '%s', give the machine less", size >> 20,
-                          region->name);
+                          "cannot map %" G_GUINT64_FORMAT " MiB of guest memory '%s', give the machine less",
+                          size >> 20, region->name);
   region->entry.host = host;
   region->host_length = size;
   void *dirty = mmap (NULL, pages, PROT_READ | PROT_WRITE, flags, -1, 0);
   if (dirty == MAP_FAILED)
-    return tn_fail_errno (error, TN_MACHINE_ERROR, errno, "cannot map the dirty bits of guest memory '%s'", region->name);
+    return tn_fail_errno (error, TN_MACHINE_ERROR, errno, "cannot map the dirty bits of guest memory '%s'",
+                          region->name);
   region->entry.dirty = dirty;
   region->dirty_length = pages;
   return 0;
 }
 
 static int
-space_add_memory (TnSpace *space, const char *name, TnEntryKind kind, uint64_t base, uint64_t size, const void *data,
-                  size_t length, GError **error)
+space_add_memory (TnSpace *space, const char *name, TnEntryKind kind, uint64_t base, uint64_t size,
+                  const void *data, size_t length, GError **error)
 {
   int r = region_check (name, base, size, TN_PAGE_SIZE, error);
   if (r < 0)
@@ -263,12 +264,13 @@ tn_space_add_ram (TnSpace *space, const char *name, uint64_t base, uint64_t size
 }
 
 int
-tn_space_add_rom (TnSpace *space, const char *name, uint64_t base, uint64_t size, const void *data, size_t length,
-                  GError **error)
+tn_space_add_rom (TnSpace *space, const char *name, uint64_t base, uint64_t size, const void *data,
+                  size_t length, GError **error)
 {
   if (length > size)
     return tn_fail (error, TN_MACHINE_ERROR, EINVAL,
-                    "ROM '%s': %zu bytes of contents do not fit into 0x%" G_GINT64_MODIFIER "x", name, length, size);
+                    "ROM '%s': %zu bytes of contents do not fit into 0x%" G_GINT64_MODIFIER "x", name, length,
+                    size);
   return space_add_memory (space, name, TN_ENTRY_ROM, base, size, data, length, error);
 }
 
@@ -279,8 +281,8 @@ access_size_valid (unsigned bytes)
 }
 
 int
-tn_space_add_mmio (TnSpace *space, const char *name, uint64_t base, uint64_t size, const TnMmioOps *ops, void *opaque,
-                   GError **error)
+tn_space_add_mmio (TnSpace *space, const char *name, uint64_t base, uint64_t size, const TnMmioOps *ops,
+                   void *opaque, GError **error)
 {
   int r = region_check (name, base, size, 1, error);
   if (r < 0)
@@ -292,7 +294,8 @@ tn_space_add_mmio (TnSpace *space, const char *name, uint64_t base, uint64_t siz
   if (own->read == NULL || own->write == NULL || !access_size_valid (own->min_access)
       || !access_size_valid (own->max_access) || own->min_access > own->max_access) {
     region_free (region);
-    return tn_fail (error, TN_MACHINE_ERROR, EINVAL, "registers '%s': callbacks or access sizes are not set", name);
+    return tn_fail (error, TN_MACHINE_ERROR, EINVAL, "registers '%s': callbacks or access sizes are not set",
+                    name);
   }
   return space_insert (space, region, error);
 }
@@ -327,7 +330,8 @@ tn_space_remove (TnSpace *space, uint64_t base, GError **error)
 
 int
 tn_space_watch (TnSpace *space, uint64_t address, uint64_t size,
-                void (*written) (void *opaque, uint64_t address, unsigned bytes), void *opaque, GError **error)
+                void (*written) (void *opaque, uint64_t address, unsigned bytes), void *opaque,
+                GError **error)
 {
   TnEntry entry;
   uint64_t page = address & ~(TN_PAGE_SIZE - 1);
@@ -335,7 +339,8 @@ tn_space_watch (TnSpace *space, uint64_t address, uint64_t size,
     return tn_fail (error, TN_MACHINE_ERROR, EINVAL,
                     "cannot watch 0x%" G_GINT64_MODIFIER "x: the range must lie in one page", address);
   if (!tn_view_lookup (&space->view, address, &entry) || entry.kind != TN_ENTRY_RAM)
-    return tn_fail (error, TN_MACHINE_ERROR, ENOENT, "cannot watch 0x%" G_GINT64_MODIFIER "x: there is no RAM", address);
+    return tn_fail (error, TN_MACHINE_ERROR, ENOENT,
+                    "cannot watch 0x%" G_GINT64_MODIFIER "x: there is no RAM", address);
   if (entry.watch.size != 0)
     return tn_fail (error, TN_MACHINE_ERROR, EEXIST,
                     "cannot watch 0x%" G_GINT64_MODIFIER "x: its page is being watched already", address);
@@ -366,13 +371,15 @@ tn_space_unwatch (TnSpace *space, uint64_t address)
 
 void
 tn_space_foreach (TnSpace *space,
-                  void (*visit) (const char *name, const char *kind, uint64_t base, uint64_t size, void *opaque),
+                  void (*visit) (const char *name, const char *kind, uint64_t base, uint64_t size,
+                                 void *opaque),
                   void *opaque)
 {
   pthread_mutex_lock (&space->lock);
   for (guint i = 0; i < space->regions->len; i++) {
     const TnRegion *region = g_ptr_array_index (space->regions, i);
-    visit (region->name, region_kind (region), region->entry.base, region->entry.last - region->entry.base + 1, opaque);
+    visit (region->name, region_kind (region), region->entry.base,
+           region->entry.last - region->entry.base + 1, opaque);
   }
   pthread_mutex_unlock (&space->lock);
 }

@@ -44,7 +44,7 @@ typedef struct TnView {
 #define TN_VIEW_SLOTS 16
 
 typedef struct TnViewSlot {
-  _Alignas (64) atomic_uint readers;
+  _Alignas(64) atomic_uint readers;
 } TnViewSlot;
 
 /** The published view and its readers. */

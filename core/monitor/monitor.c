@@ -29,13 +29,14 @@ monitor_print (TnMonitor *monitor, const char *text)
   }
 }
 
-/* ---- Commands ------------------------------------------------------------------------------------- */
+/* ---- Commands ---- */
 
 static void
 info_status (TnMachine *machine, GString *out)
 {
   g_string_append_printf (out, "the machine is %s, %u CPUs, %" G_GUINT64_FORMAT " MiB of memory\n",
-                          tn_machine_is_running (machine) ? "running" : "paused", machine->cpus, machine->memory >> 20);
+                          tn_machine_is_running (machine) ? "running" : "paused", machine->cpus,
+                          machine->memory >> 20);
 }
 
 static void
@@ -48,7 +49,8 @@ registers_of (TnCpu *cpu, GString *out)
     uint64_t value;
     if (strcmp (r->group, "general") != 0 || ops->get_register (cpu, r->id, &value) < 0)
       continue;
-    g_string_append_printf (out, "%5s %016" G_GINT64_MODIFIER "x%s", r->name, value, ++column % 4 == 0 ? "\n" : " ");
+    g_string_append_printf (out, "%5s %016" G_GINT64_MODIFIER "x%s", r->name, value,
+                            ++column % 4 == 0 ? "\n" : " ");
   }
   if (column % 4 != 0)
     g_string_append_c (out, '\n');
@@ -77,8 +79,9 @@ info_blockstats (TnMachine *machine, GString *out)
     tn_drive_stats (drive, &s);
     g_string_append_printf (out,
                             "%s: reads %" G_GUINT64_FORMAT " (%" G_GUINT64_FORMAT " bytes, %" G_GUINT64_FORMAT
-                            " errors), writes %" G_GUINT64_FORMAT " (%" G_GUINT64_FORMAT " bytes, %" G_GUINT64_FORMAT
-                            " errors), flushes %" G_GUINT64_FORMAT ", discards %" G_GUINT64_FORMAT ", in flight %u\n",
+                            " errors), writes %" G_GUINT64_FORMAT " (%" G_GUINT64_FORMAT
+                            " bytes, %" G_GUINT64_FORMAT " errors), flushes %" G_GUINT64_FORMAT
+                            ", discards %" G_GUINT64_FORMAT ", in flight %u\n",
                             (const char *) id, s.read_requests, s.read_bytes, s.read_errors, s.write_requests,
                             s.write_bytes, s.write_errors, s.flush_requests, s.discard_requests, s.in_flight);
   }
@@ -140,7 +143,8 @@ command_reset (TnMonitor *monitor, const char *argument, GString *out)
 static void
 command_powerdown (TnMonitor *monitor, const char *argument, GString *out)
 {
-  g_string_append_printf (out, "board '%s' has no power button: shut the guest down from inside, or use quit\n",
+  g_string_append_printf (out,
+                          "board '%s' has no power button: shut the guest down from inside, or use quit\n",
                           monitor->machine->board->name);
 }
 
@@ -202,7 +206,7 @@ monitor_execute (TnMonitor *monitor, const char *line)
   monitor_print (monitor, out->str);
 }
 
-/* ---- The line -------------------------------------------------------------------------------------- */
+/* ---- The line ---- */
 
 static void
 monitor_key (TnMonitor *monitor, uint8_t key)

@@ -43,9 +43,10 @@ check_allowed_name (const TnRegistry *registry, const char *name, GError **error
   }
   g_autofree char *hint = tn_nearest_hint (&nearest);
   g_autofree char *problems = tn_lookup_problems (registry);
-  return tn_fail (error, TN_PLUGIN_ERROR, ENOENT,
-                  "the list of allowed plugins (--plugins or TENON_PLUGINS) names '%s', which is no plugin%s%s", name,
-                  hint, problems);
+  return tn_fail (
+      error, TN_PLUGIN_ERROR, ENOENT,
+      "the list of allowed plugins (--plugins or TENON_PLUGINS) names '%s', which is no plugin%s%s", name,
+      hint, problems);
 }
 
 int
@@ -79,8 +80,9 @@ tn_registry_allow (TnRegistry *registry, const char *list, GError **error)
   for (char **name = names; name && *name; name++) {
     g_strstrip (*name);
     if (!tn_name_is_valid (*name))
-      return tn_fail (error, TN_PLUGIN_ERROR, EINVAL,
-                      "'%s' in the list of allowed plugins is not a name: write names with commas between them", *name);
+      return tn_fail (
+          error, TN_PLUGIN_ERROR, EINVAL,
+          "'%s' in the list of allowed plugins is not a name: write names with commas between them", *name);
   }
   G_GNUC_UNUSED g_autoptr (GMutexLocker) locker = g_mutex_locker_new (&registry->lock);
   g_strfreev (registry->allowed);

@@ -10,7 +10,7 @@ tn_codec_find (const char *name, GError **error)
   const TnCodecOps *ops = class->ops;
   if (ops->compress && ops->decompress)
     return ops;
-  tn_fail (error, TN_PLUGIN_ERROR, EINVAL, "codec '%s' lacks compress or decompress: install a newer package of it",
-           name);
+  tn_fail (error, TN_PLUGIN_ERROR, EINVAL,
+           "codec '%s' lacks compress or decompress: install a newer package of it", name);
   return NULL;
 }

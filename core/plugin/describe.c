@@ -70,7 +70,7 @@ tn_plugin_manifest (const TnPlugin *plugin, const char *object_name)
   g_key_file_set_string (file, "plugin", "package", plugin->package);
   g_key_file_set_value (file, "plugin", "security", tn_security_name (plugin->security));
   set_list (file, "plugin", "requires-codecs", plugin->requires_codecs);
-  for (const TnClass *const *class = plugin->classes; *class; class++)
+  for (const TnClass *const *class = plugin->classes; *class; class ++)
     describe_class (file, *class);
   g_autofree char *body = g_key_file_to_data (file, NULL, NULL);
   return g_strdup_printf ("# Made from the descriptor in %s; changes are lost.\n%s", object_name, body);

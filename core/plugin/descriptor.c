@@ -25,8 +25,7 @@ typedef struct Adoption {
   GError **error;
 } Adoption;
 
-static int TN_PRINTF (2, 3)
-fail (const Adoption *adoption, const char *format, ...)
+static int TN_PRINTF (2, 3) fail (const Adoption *adoption, const char *format, ...)
 {
   va_list args;
   va_start (args, format);
@@ -46,13 +45,15 @@ new_block (Adoption *adoption, size_t size)
 static int
 check_size (const Adoption *adoption, const char *what, size_t found, size_t least)
 {
-  if (found >= least && found <= STRUCT_MAX_SIZE && found % _Alignof (void *) == 0)
+  if (found >= least && found <= STRUCT_MAX_SIZE && found % _Alignof(void *) == 0)
     return 0;
-  return fail (adoption, "%s has size %zu, wanted %zu to %d: the plugin is damaged or was not built with the SDK's "
-               "macros", what, found, least, STRUCT_MAX_SIZE);
+  return fail (adoption,
+               "%s has size %zu, wanted %zu to %d: the plugin is damaged or was not built with the SDK's "
+               "macros",
+               what, found, least, STRUCT_MAX_SIZE);
 }
 
-/* ---- Text ----------------------------------------------------------------------------------------- */
+/* ---- Text ---- */
 
 static bool
 is_line (const char *text)
@@ -78,7 +79,8 @@ check_name (const Adoption *adoption, const char *what, const char *name)
 {
   if (name && tn_name_is_valid (name))
     return 0;
-  return fail (adoption, "%s is missing or not a name (letters, digits and . _ + -): correct the plugin's source",
+  return fail (adoption,
+               "%s is missing or not a name (letters, digits and . _ + -): correct the plugin's source",
                what);
 }
 
@@ -95,13 +97,13 @@ check_names (const Adoption *adoption, const char *what, const char *const *name
   return 0;
 }
 
-/* ---- Tables ---------------------------------------------------------------------------------------- */
+/* ---- Tables ---- */
 
 /* Rows of @row_size bytes, ended by one for which @is_last holds, become rows of @own_size bytes.  NULL: an
  * error was set. */
 static void *
-copy_rows (Adoption *adoption, const char *what, const void *rows, size_t row_size, size_t own_size, size_t most,
-           bool (*is_last) (const void *row))
+copy_rows (Adoption *adoption, const char *what, const void *rows, size_t row_size, size_t own_size,
+           size_t most, bool (*is_last) (const void *row))
 {
   size_t n = 0;
   while (!is_last ((const char *) rows + n * row_size)) {
@@ -161,11 +163,12 @@ adopt_options (Adoption *adoption, TnClass *class)
 {
   if (!class->options)
     return 0;
-  int r = check_size (adoption, "a row of the option table (option_size)", class->option_size, OPTION_MIN_SIZE);
+  int r =
+      check_size (adoption, "a row of the option table (option_size)", class->option_size, OPTION_MIN_SIZE);
   if (r < 0)
     return r;
-  TnOption *rows = copy_rows (adoption, "the option table", class->options, class->option_size, sizeof (TnOption),
-                              MAX_OPTIONS, is_last_option);
+  TnOption *rows = copy_rows (adoption, "the option table", class->options, class->option_size,
+                              sizeof (TnOption), MAX_OPTIONS, is_last_option);
   if (!rows)
     return -EINVAL;
   class->options = rows;
@@ -186,8 +189,8 @@ adopt_magics (Adoption *adoption, TnClass *class)
   int r = check_size (adoption, "a row of the magic table (magic_size)", class->magic_size, MAGIC_MIN_SIZE);
   if (r < 0)
     return r;
-  TnMagic *rows = copy_rows (adoption, "the magic table", class->magics, class->magic_size, sizeof (TnMagic), MAX_LIST,
-                             is_last_magic);
+  TnMagic *rows = copy_rows (adoption, "the magic table", class->magics, class->magic_size, sizeof (TnMagic),
+                             MAX_LIST, is_last_magic);
   if (!rows)
     return -EINVAL;
   class->magics = rows;
@@ -217,15 +220,17 @@ adopt_ops (Adoption *adoption, TnClass *class, const TnKindInfo *kind)
   return 0;
 }
 
-/* ---- Classes ---------------------------------------------------------------------------------------- */
+/* ---- Classes ---- */
 
 static int
 check_kind (const Adoption *adoption, const TnClass *class, const TnKindInfo **kind)
 {
   *kind = tn_kind_info (class->kind);
   if (!*kind)
-    return fail (adoption, "class '%s' is of kind %u, wanted %u to %u: install a newer Tenon, or correct the plugin's "
-                 "source", class->name, class->kind, TN_KIND_FORMAT, TN_KIND_CODEC);
+    return fail (adoption,
+                 "class '%s' is of kind %u, wanted %u to %u: install a newer Tenon, or correct the plugin's "
+                 "source",
+                 class->name, class->kind, TN_KIND_FORMAT, TN_KIND_CODEC);
   if (class->major == (*kind)->major)
     return 0;
   bool too_new = class->major > (*kind)->major;
@@ -297,17 +302,19 @@ adopt_classes (Adoption *adoption, const TnClass *const *raw)
   return 0;
 }
 
-/* ---- The plugin -------------------------------------------------------------------------------------- */
+/* ---- The plugin ---- */
 
 static int
 check_head (const Adoption *adoption, const TnPlugin *raw)
 {
   if (raw->magic != TN_PLUGIN_MAGIC)
-    return fail (adoption, "the descriptor's magic is 0x%08x, wanted 0x%08x: it is not a Tenon plugin, or it is damaged",
-                 raw->magic, TN_PLUGIN_MAGIC);
+    return fail (
+        adoption,
+        "the descriptor's magic is 0x%08x, wanted 0x%08x: it is not a Tenon plugin, or it is damaged",
+        raw->magic, TN_PLUGIN_MAGIC);
   if (raw->abi_major != TN_ABI_MAJOR)
-    return fail (adoption, "built for Tenon ABI %u.%u, this Tenon has ABI %u.%u: %s", raw->abi_major, raw->abi_minor,
-                 TN_ABI_MAJOR, TN_ABI_MINOR,
+    return fail (adoption, "built for Tenon ABI %u.%u, this Tenon has ABI %u.%u: %s", raw->abi_major,
+                 raw->abi_minor, TN_ABI_MAJOR, TN_ABI_MINOR,
                  raw->abi_major > TN_ABI_MAJOR
                      ? "install a newer Tenon, or the plugin's package for this one"
                      : "install a newer package of the plugin, or rebuild it with this SDK");

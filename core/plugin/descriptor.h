@@ -5,8 +5,8 @@
 
 #include <tenon/plugin.h>
 
-/* The core's copy: structures of this core's size, zeroed where the plugin's are shorter.  Strings and callbacks
- * stay in the plugin, which must stay loaded. */
+/* The core's copy: structures of this core's size, zeroed where the plugin's are shorter.  Strings and
+ * callbacks stay in the plugin, which must stay loaded. */
 typedef struct TnDescriptor {
   TnPlugin plugin;
   GPtrArray *blocks; /* what the copy is made of */

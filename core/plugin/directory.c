@@ -71,8 +71,9 @@ tn_directory_list (TnDirectory *directory, bool again, GError **error)
   }
   closedir (stream);
   if (names->len >= MAX_MANIFESTS)
-    return tn_fail (error, TN_PLUGIN_ERROR, E2BIG, "plugin folder %s holds more than %d manifests: clear it out",
-                    directory->path, MAX_MANIFESTS);
+    return tn_fail (error, TN_PLUGIN_ERROR, E2BIG,
+                    "plugin folder %s holds more than %d manifests: clear it out", directory->path,
+                    MAX_MANIFESTS);
   g_ptr_array_sort (names, compare_names);
   if (directory->names)
     g_ptr_array_unref (directory->names);
@@ -89,8 +90,8 @@ tn_file_read (const char *path, char *buffer, size_t size, GError **error)
     return -ENOENT;
   if (fd < 0)
     return tn_fail_errno (error, TN_PLUGIN_ERROR, errno, "cannot open %s", path);
-  /* One read gives all of a regular file that is short enough; a file being written meanwhile would be damaged
-   * however often it is asked. */
+  /* One read gives all of a regular file that is short enough; a file being written meanwhile would be
+   * damaged however often it is asked. */
   ssize_t n;
   do
     n = read (fd, buffer, size);
@@ -100,6 +101,7 @@ tn_file_read (const char *path, char *buffer, size_t size, GError **error)
   if (failed)
     return tn_fail_errno (error, TN_PLUGIN_ERROR, failed, "cannot read %s", path);
   if ((size_t) n == size)
-    return tn_fail (error, TN_PLUGIN_ERROR, EFBIG, "%s is larger than %zu bytes: it is not a manifest", path, size - 1);
+    return tn_fail (error, TN_PLUGIN_ERROR, EFBIG, "%s is larger than %zu bytes: it is not a manifest", path,
+                    size - 1);
   return n;
 }

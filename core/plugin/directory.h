@@ -24,8 +24,8 @@ int tn_directory_list (TnDirectory *directory, bool again, GError **error);
 /* The path of the file @name in the folder; g_free() it. */
 char *tn_directory_path (const TnDirectory *directory, const char *name);
 
-/* Reads the file at @path into @buffer of @size bytes: its length, -ENOENT without an error when there is none, or
- * another failure.  A longer file is an error. */
+/* Reads the file at @path into @buffer of @size bytes: its length, -ENOENT without an error when there is
+ * none, or another failure.  A longer file is an error. */
 ssize_t tn_file_read (const char *path, char *buffer, size_t size, GError **error);
 
 #endif

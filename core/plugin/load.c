@@ -33,8 +33,10 @@ fail_to_open (const char *path, GError **error)
   if (!reason)
     reason = why ? why : "unknown reason";
   bool names_path = g_str_has_prefix (reason, path);
-  return tn_fail (error, TN_PLUGIN_ERROR, ENOEXEC, "%s%scannot load the plugin: %s: install what is missing, or "
-                  "reinstall the plugin's package", names_path ? "" : path, names_path ? "" : ": ", reason);
+  return tn_fail (error, TN_PLUGIN_ERROR, ENOEXEC,
+                  "%s%scannot load the plugin: %s: install what is missing, or "
+                  "reinstall the plugin's package",
+                  names_path ? "" : path, names_path ? "" : ": ", reason);
 }
 
 static lt_dlhandle

@@ -42,7 +42,7 @@ tn_lookup_known (const TnRegistry *registry, TnKind kind, TnMatch *match, const 
       const TnManifestClass *class = &known->manifest->classes[j];
       if ((kind && class->info.kind != kind) || !match (&class->info, text))
         continue;
-      *found = (TnFound) { known, class };
+      *found = (TnFound){ known, class };
       return true;
     }
   }
@@ -141,8 +141,9 @@ tn_lookup_fail (const TnRegistry *registry, TnKind kind, const char *name, GErro
   g_autofree char *problems = tn_lookup_problems (registry);
   if (tn_name_is_valid (name))
     tn_fail (error, TN_PLUGIN_ERROR, ENOENT,
-             "no plugin provides %s '%s': install the package that does (tenon-%s-%s)%s%s", kind_name, name, kind_name,
-             name, nearest, problems);
+             "no plugin provides %s '%s': install the package that does (tenon-%s-%s)%s%s", kind_name, name,
+             kind_name, name, nearest, problems);
   else
-    tn_fail (error, TN_PLUGIN_ERROR, ENOENT, "no plugin provides %s '%s'%s%s", kind_name, name, nearest, problems);
+    tn_fail (error, TN_PLUGIN_ERROR, ENOENT, "no plugin provides %s '%s'%s%s", kind_name, name, nearest,
+             problems);
 }

@@ -18,11 +18,12 @@ typedef struct TnFound {
 } TnFound;
 
 /* Looks among what is known, reading nothing.  @kind 0: any. */
-bool tn_lookup_known (const TnRegistry *registry, TnKind kind, TnMatch *match, const char *text, TnFound *found);
+bool tn_lookup_known (const TnRegistry *registry, TnKind kind, TnMatch *match, const char *text,
+                      TnFound *found);
 
-/* By name or alias, reading as little as possible: the manifest that ought to have it; those of its kind; all of
- * them, anew.  A name that a plugin of another kind carries is not looked for any further: asking whether "file"
- * might be a format is frequent, and must not cost the reading of everything. */
+/* By name or alias, reading as little as possible: the manifest that ought to have it; those of its kind; all
+ * of them, anew.  A name that a plugin of another kind carries is not looked for any further: asking whether
+ * "file" might be a format is frequent, and must not cost the reading of everything. */
 bool tn_lookup_name (TnRegistry *registry, TnKind kind, const char *name, TnFound *found);
 
 /* Says that there is no such class, and what to do. */

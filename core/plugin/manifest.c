@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* Reading manifests.  They are read at each start of each tool, so this works in place on one copy of the text:
- * GKeyFile would take some hundred allocations each, and could not name the line of a mistake. */
+/* Reading manifests.  They are read at each start of each tool, so this works in place on one copy of the
+ * text: GKeyFile would take some hundred allocations each, and could not name the line of a mistake. */
 #include "plugin/manifest.h"
 
 #include "plugin/kinds.h"
@@ -21,8 +21,7 @@ typedef struct Parser {
   GError **error;
 } Parser;
 
-static int TN_PRINTF (2, 3)
-fail (Parser *parser, const char *format, ...)
+static int TN_PRINTF (2, 3) fail (Parser *parser, const char *format, ...)
 {
   va_list args;
   va_start (args, format);
@@ -32,7 +31,7 @@ fail (Parser *parser, const char *format, ...)
                   parser->manifest->path, parser->line, what);
 }
 
-/* ---- Values --------------------------------------------------------------------------------------- */
+/* ---- Values ---- */
 
 static char
 unescaped (char c)
@@ -212,13 +211,14 @@ parse_magics (Parser *parser, char *value)
     if (r < 0)
       return r;
     if (!parse_magic (text, &magics[n]))
-      return fail (parser, "'magics' has an element that is not OFFSET:BYTES/MASK in hexadecimal, at most %d bytes",
+      return fail (parser,
+                   "'magics' has an element that is not OFFSET:BYTES/MASK in hexadecimal, at most %d bytes",
                    MAX_MAGIC);
   }
   return 0;
 }
 
-/* ---- Lines ------------------------------------------------------------------------------------------ */
+/* ---- Lines ---- */
 
 static int
 parse_plugin_key (Parser *parser, const char *key, char *value)
@@ -306,8 +306,11 @@ begin_class (Parser *parser, const char *group)
   }
   if (parser->classes->len >= MAX_CLASSES)
     return fail (parser, "more than %d classes", MAX_CLASSES);
-  TnManifestClass added = { .info = { .kind = kind->kind, .name = space + 1, .aliases = empty_list,
-                                      .suffixes = empty_list, .schemes = empty_list } };
+  TnManifestClass added = { .info = { .kind = kind->kind,
+                                      .name = space + 1,
+                                      .aliases = empty_list,
+                                      .suffixes = empty_list,
+                                      .schemes = empty_list } };
   g_array_append_val (parser->classes, added);
   parser->current = &g_array_index (parser->classes, TnManifestClass, parser->classes->len - 1);
   parser->seen_version = false;
@@ -355,7 +358,8 @@ check_complete (Parser *parser)
   int r = finish_class (parser);
   if (r < 0)
     return r;
-  if (!manifest->name || !manifest->version || !manifest->licence || !manifest->package || !manifest->abi_major)
+  if (!manifest->name || !manifest->version || !manifest->licence || !manifest->package
+      || !manifest->abi_major)
     return fail (parser, "group [plugin] lacks one of name, abi, version, licence, package");
   g_autofree char *expected = tn_plugin_name_of_path (manifest->path, TN_MANIFEST_SUFFIX);
   if (!expected || strcmp (expected, manifest->name) != 0)
@@ -402,8 +406,8 @@ tn_manifest_parse (const char *text, size_t length, const char *path, GError **e
   manifest->path = g_strdup (path);
   manifest->requires_codecs = empty_list;
   if (length > TN_MANIFEST_MAX_SIZE || !g_utf8_validate_len (text, length, NULL)) {
-    tn_fail (error, TN_PLUGIN_ERROR, EINVAL, "%s: not a manifest (over %d bytes, or not text): reinstall it", path,
-             TN_MANIFEST_MAX_SIZE);
+    tn_fail (error, TN_PLUGIN_ERROR, EINVAL, "%s: not a manifest (over %d bytes, or not text): reinstall it",
+             path, TN_MANIFEST_MAX_SIZE);
     return NULL;
   }
   manifest->text = g_strndup (text, length);
@@ -468,7 +472,7 @@ tn_plugin_name_of_path (const char *path, const char *suffix)
   return g_strndup (base, strlen (base) - strlen (suffix));
 }
 
-/* ---- From a descriptor --------------------------------------------------------------------------------- */
+/* ---- From a descriptor ---- */
 
 static const char *const *
 list_or_empty (const char *const *list)
@@ -494,9 +498,12 @@ tn_manifest_from_plugin (const TnPlugin *plugin)
   for (unsigned i = 0; i < manifest->n_classes; i++) {
     const TnClass *class = plugin->classes[i];
     manifest->classes[i].magics = class->magics;
-    manifest->classes[i].info = (TnClassInfo) {
-      .kind = class->kind, .major = class->major, .minor = class->minor,
-      .name = class->name, .summary = class->summary,
+    manifest->classes[i].info = (TnClassInfo){
+      .kind = class->kind,
+      .major = class->major,
+      .minor = class->minor,
+      .name = class->name,
+      .summary = class->summary,
       .aliases = list_or_empty (class->aliases),
       .suffixes = list_or_empty (class->suffixes),
       .schemes = list_or_empty (class->schemes),

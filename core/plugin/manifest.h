@@ -25,8 +25,8 @@ typedef struct TnManifest {
   unsigned n_classes;
 } TnManifest;
 
-/* Parses a manifest in the syntax of GKeyFile.  The plugin's name must be that of the file.  Errors name @path
- * and the line.  Keys that are not known are taken for a newer Tenon's and passed over. */
+/* Parses a manifest in the syntax of GKeyFile.  The plugin's name must be that of the file.  Errors name
+ * @path and the line.  Keys that are not known are taken for a newer Tenon's and passed over. */
 TnManifest *tn_manifest_parse (const char *text, size_t length, const char *path, GError **error);
 
 /* The same facts from a descriptor, whose strings it refers to, for a plugin that is linked in. */

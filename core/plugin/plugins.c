@@ -75,7 +75,8 @@ tn_plugins_add_directory (const char *path, GError **error)
 
 int
 tn_plugins_foreach (TnKind kind, void (*visit) (const TnClassInfo *info, void *opaque),
-                    void (*damaged) (const char *path, const GError *why, void *opaque), void *opaque, GError **error)
+                    void (*damaged) (const char *path, const GError *why, void *opaque), void *opaque,
+                    GError **error)
 {
   return tn_registry_foreach (the_registry (), kind, visit, damaged, opaque, error);
 }
@@ -99,7 +100,8 @@ tn_format_probe (const void *head, size_t head_length, const void *tail, size_t 
 }
 
 void
-tn_plugins_foreach_loaded (void (*visit) (const TnPlugin *plugin, const char *path, const char *why, void *opaque),
+tn_plugins_foreach_loaded (void (*visit) (const TnPlugin *plugin, const char *path, const char *why,
+                                          void *opaque),
                            void *opaque)
 {
   tn_registry_foreach_loaded (the_registry (), visit, opaque);

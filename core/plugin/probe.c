@@ -52,8 +52,8 @@ class_matches (const TnManifestClass *class, const Image *image)
 }
 
 const char *
-tn_registry_probe (TnRegistry *registry, const void *head, size_t head_length, const void *tail, size_t tail_length,
-                   uint64_t size)
+tn_registry_probe (TnRegistry *registry, const void *head, size_t head_length, const void *tail,
+                   size_t tail_length, uint64_t size)
 {
   Image image = { head, tail, head_length, tail_length, size };
   const char *best = NULL;

@@ -8,7 +8,7 @@
 #include "plugin/scan.h"
 #include "plugin/trust.h"
 
-/* ---- Making one ------------------------------------------------------------------------------------ */
+/* ---- Making one ---- */
 
 static void
 known_free (void *data)
@@ -73,7 +73,7 @@ tn_registry_free (TnRegistry *registry)
   g_free (registry);
 }
 
-/* ---- Folders ----------------------------------------------------------------------------------------- */
+/* ---- Folders ---- */
 
 void
 tn_registry_append_directory (TnRegistry *registry, const char *path, bool optional)
@@ -98,7 +98,7 @@ tn_registry_add_directory (TnRegistry *registry, const char *path, GError **erro
   return 0;
 }
 
-/* ---- Loading ------------------------------------------------------------------------------------------ */
+/* ---- Loading ---- */
 
 static int
 check_before_loading (const TnRegistry *registry, const TnFound *found, GError **error)
@@ -107,15 +107,17 @@ check_before_loading (const TnRegistry *registry, const TnFound *found, GError *
   const char *kind = tn_kind_name (info->kind);
   if (!tn_allow_permits (registry, found->known))
     return tn_fail (error, TN_PLUGIN_ERROR, EPERM,
-                    "%s '%s' is not allowed: add '%s' to --plugins or TENON_PLUGINS", kind, info->name, info->plugin);
+                    "%s '%s' is not allowed: add '%s' to --plugins or TENON_PLUGINS", kind, info->name,
+                    info->plugin);
   if (!found->known->object)
     return 0;
   g_autoptr (GError) why = NULL;
   int r = tn_trust_check_path (found->known->object, &why);
   if (r == -ENOENT)
-    return tn_fail (error, TN_PLUGIN_ERROR, ENOENT,
-                    "plugin file %s of %s '%s' is missing, although its manifest is there: install package '%s'",
-                    found->known->object, kind, info->name, info->package);
+    return tn_fail (
+        error, TN_PLUGIN_ERROR, ENOENT,
+        "plugin file %s of %s '%s' is missing, although its manifest is there: install package '%s'",
+        found->known->object, kind, info->name, info->package);
   if (r == 0)
     r = tn_trust_check_path (found->known->manifest->path, &why);
   if (r < 0)
@@ -126,7 +128,7 @@ check_before_loading (const TnRegistry *registry, const TnFound *found, GError *
 static const TnClass *
 class_of (const TnKnown *known, const TnClassInfo *info)
 {
-  for (const TnClass *const *class = known->descriptor->plugin.classes; *class; class++) {
+  for (const TnClass *const *class = known->descriptor->plugin.classes; *class; class ++) {
     if ((*class)->kind == info->kind && strcmp ((*class)->name, info->name) == 0)
       return *class;
   }
@@ -199,8 +201,10 @@ tn_registry_find_scheme (TnRegistry *registry, const char *scheme, GError **erro
   if (!known) {
     g_autofree char *problems = tn_lookup_problems (registry);
     tn_fail (error, TN_PLUGIN_ERROR, ENOENT,
-             "no plugin provides the URI scheme '%s': install the package that does, or write file:%s:... if it is a "
-             "file's name%s", scheme, scheme, problems);
+             "no plugin provides the URI scheme '%s': install the package that does, or write file:%s:... if "
+             "it is a "
+             "file's name%s",
+             scheme, scheme, problems);
     return NULL;
   }
   g_autofree char *why = g_strdup_printf ("URI scheme '%s'", scheme);
@@ -249,7 +253,7 @@ tn_registry_load_file (TnRegistry *registry, const char *path, GError **error)
   return &descriptor->plugin;
 }
 
-/* ---- Listing ----------------------------------------------------------------------------------------------- */
+/* ---- Listing ---- */
 
 static int
 compare_infos (const void *a, const void *b)
@@ -293,7 +297,8 @@ copy_problems (const TnRegistry *registry)
 
 int
 tn_registry_foreach (TnRegistry *registry, TnKind kind, void (*visit) (const TnClassInfo *info, void *opaque),
-                     void (*damaged) (const char *path, const GError *why, void *opaque), void *opaque, GError **error)
+                     void (*damaged) (const char *path, const GError *why, void *opaque), void *opaque,
+                     GError **error)
 {
   g_mutex_lock (&registry->lock);
   int r = tn_allow_check (registry, error);
@@ -316,7 +321,8 @@ tn_registry_foreach (TnRegistry *registry, TnKind kind, void (*visit) (const TnC
 
 void
 tn_registry_foreach_loaded (TnRegistry *registry,
-                            void (*visit) (const TnPlugin *plugin, const char *path, const char *why, void *opaque),
+                            void (*visit) (const TnPlugin *plugin, const char *path, const char *why,
+                                           void *opaque),
                             void *opaque)
 {
   g_autoptr (GPtrArray) loaded = g_ptr_array_new ();

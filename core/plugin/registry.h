@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* What plugins exist, which are loaded, and which may be used.  A process has one registry; tests make more. */
+/* What plugins exist, which are loaded, and which may be used.  A process has one registry; tests make more.
+ */
 #ifndef TN_PLUGIN_REGISTRY_H
 #define TN_PLUGIN_REGISTRY_H
 
@@ -30,7 +31,7 @@ typedef struct TnRegistry {
   GPtrArray *files;       /* TnKnown made by tn_registry_load_file() */
   char **allowed;         /* NULL: everything */
   bool allowed_checked;
-  char *buffer;           /* one manifest's text */
+  char *buffer; /* one manifest's text */
 } TnRegistry;
 
 /* An empty registry that knows the linked-in plugins. */
@@ -50,7 +51,8 @@ const TnClass *tn_registry_find (TnRegistry *registry, TnKind kind, const char *
 const TnClass *tn_registry_find_scheme (TnRegistry *registry, const char *scheme, GError **error);
 const char *tn_registry_probe (TnRegistry *registry, const void *head, size_t head_length, const void *tail,
                                size_t tail_length, uint64_t size);
-int tn_registry_foreach (TnRegistry *registry, TnKind kind, void (*visit) (const TnClassInfo *info, void *opaque),
+int tn_registry_foreach (TnRegistry *registry, TnKind kind,
+                         void (*visit) (const TnClassInfo *info, void *opaque),
                          void (*damaged) (const char *path, const GError *why, void *opaque), void *opaque,
                          GError **error);
 void tn_registry_foreach_loaded (TnRegistry *registry,

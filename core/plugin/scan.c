@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #include "plugin/scan.h"
 
-/* Manifests aren't checked one by one for who may write them: that costs a system call each at every start.  The
- * folder is checked here, so nobody else can put one there, and a plugin's manifest is when it is loaded. */
+/* Manifests aren't checked one by one for who may write them: that costs a system call each at every start.
+ * The folder is checked here, so nobody else can put one there, and a plugin's manifest is when it is loaded.
+ */
 
 static TnProblem *
 find_problem (const TnRegistry *registry, const char *path)
@@ -73,7 +74,8 @@ read_manifest (TnRegistry *registry, const TnDirectory *directory, const char *f
   ssize_t length = tn_file_read (path, registry->buffer, TN_MANIFEST_MAX_SIZE + 1, &why);
   if (length == -ENOENT && !why)
     return false;
-  TnManifest *manifest = length < 0 ? NULL : tn_manifest_parse (registry->buffer, (size_t) length, path, &why);
+  TnManifest *manifest =
+      length < 0 ? NULL : tn_manifest_parse (registry->buffer, (size_t) length, path, &why);
   note_problem (registry, path, why);
   if (manifest)
     tn_scan_add (registry, manifest, object_path (directory, manifest));

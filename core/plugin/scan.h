@@ -8,7 +8,8 @@
 /* Reads the manifest of the plugin called @plugin in the first folder that has one, by its path alone. */
 void tn_scan_plugin (TnRegistry *registry, const char *plugin);
 
-/* Reads every manifest whose name begins with @prefix ("format-", "": all).  The folders are listed once, unless
+/* Reads every manifest whose name begins with @prefix ("format-", "": all).  The folders are listed once,
+ * unless
  * @again.  What could not be read is in registry->problems. */
 void tn_scan_prefix (TnRegistry *registry, const char *prefix, bool again);
 

@@ -8,12 +8,13 @@ tn_trust_check_stat (const char *path, const struct stat *st, GError **error)
 {
   if (st->st_mode & (S_IWGRP | S_IWOTH))
     return tn_fail (error, TN_PLUGIN_ERROR, EPERM,
-                    "%s is not trusted: others than its owner can write it (mode %04o): run 'chmod go-w %s'", path,
-                    (unsigned) st->st_mode & 07777, path);
+                    "%s is not trusted: others than its owner can write it (mode %04o): run 'chmod go-w %s'",
+                    path, (unsigned) st->st_mode & 07777, path);
   if (st->st_uid != 0 && st->st_uid != geteuid ())
-    return tn_fail (error, TN_PLUGIN_ERROR, EPERM,
-                    "%s is not trusted: it belongs to user %u, neither to root nor to user %u: run 'chown %u %s'", path,
-                    (unsigned) st->st_uid, (unsigned) geteuid (), (unsigned) geteuid (), path);
+    return tn_fail (
+        error, TN_PLUGIN_ERROR, EPERM,
+        "%s is not trusted: it belongs to user %u, neither to root nor to user %u: run 'chown %u %s'", path,
+        (unsigned) st->st_uid, (unsigned) geteuid (), (unsigned) geteuid (), path);
   return 0;
 }
 

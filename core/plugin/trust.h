@@ -7,8 +7,8 @@
 
 #include <tenon/error.h>
 
-/* Refuses a file or folder that someone other than its owner may write, or whose owner is neither root nor the
- * effective user.  The error names @path and the command that cures it. */
+/* Refuses a file or folder that someone other than its owner may write, or whose owner is neither root nor
+ * the effective user.  The error names @path and the command that cures it. */
 int tn_trust_check_stat (const char *path, const struct stat *st, GError **error);
 /* The same for what stands at @path, following symbolic links. */
 int tn_trust_check_path (const char *path, GError **error);

@@ -28,7 +28,8 @@ walk_object (const Walk *walk, const char *name, json_t *object, unsigned depth,
   int r = walk->event (TN_JSON_OBJECT_BEGIN, name, NULL, walk->opaque, error);
   const char *key;
   json_t *member;
-  json_object_foreach (object, key, member) {
+  json_object_foreach (object, key, member)
+  {
     if (r < 0)
       return r;
     r = walk_value (walk, key, member, depth + 1, error);
@@ -61,7 +62,8 @@ static int
 walk_value (const Walk *walk, const char *name, json_t *value, unsigned depth, GError **error)
 {
   if (depth > JSON_MAX_DEPTH)
-    return tn_fail (error, TN_OPTION_ERROR, E2BIG, "JSON is nested more than %d deep: make it flatter", JSON_MAX_DEPTH);
+    return tn_fail (error, TN_OPTION_ERROR, E2BIG, "JSON is nested more than %d deep: make it flatter",
+                    JSON_MAX_DEPTH);
   switch (json_typeof (value)) {
   case JSON_OBJECT:
     return walk_object (walk, name, value, depth, error);
@@ -93,13 +95,14 @@ seed_hashes (void)
 
 int
 tn_json_read (const char *text,
-              int (*event) (TnJsonType type, const char *name, const char *value, void *opaque, GError **error),
+              int (*event) (TnJsonType type, const char *name, const char *value, void *opaque,
+                            GError **error),
               void *opaque, GError **error)
 {
   size_t length = strlen (text);
   if (length > JSON_MAX_LENGTH)
-    return tn_fail (error, TN_OPTION_ERROR, E2BIG, "JSON text of %zu bytes is too long: the limit is %u", length,
-                    JSON_MAX_LENGTH);
+    return tn_fail (error, TN_OPTION_ERROR, E2BIG, "JSON text of %zu bytes is too long: the limit is %u",
+                    length, JSON_MAX_LENGTH);
   json_error_t why;
   seed_hashes ();
   json_t *root = json_loadb (text, length, JSON_REJECT_DUPLICATES | JSON_DECODE_ANY, &why);

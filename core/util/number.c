@@ -95,8 +95,9 @@ tn_number_parse_size (const char *text, uint64_t *value)
 int
 tn_number_parse_bool (const char *text, bool *value)
 {
-  static const char *const words[][2] = { { "off", "on" }, { "no", "yes" }, { "false", "true" }, { "0", "1" },
-                                          { "n", "y" } };
+  static const char *const words[][2] = {
+    { "off", "on" }, { "no", "yes" }, { "false", "true" }, { "0", "1" }, { "n", "y" }
+  };
   for (size_t i = 0; i < G_N_ELEMENTS (words); i++) {
     for (int state = 0; state < 2; state++) {
       if (strcmp (text, words[i][state]) != 0)
@@ -116,6 +117,7 @@ tn_parse_size (const char *text, uint64_t *size, GError **error)
     return tn_fail (error, TN_OPTION_ERROR, ERANGE, "size '%s' is too large: the limit is 16 EiB", text);
   if (r < 0)
     return tn_fail (error, TN_OPTION_ERROR, EINVAL,
-                    "'%s' is not a size: give bytes, or a number with one of the suffixes k, M, G, T, P, E", text);
+                    "'%s' is not a size: give bytes, or a number with one of the suffixes k, M, G, T, P, E",
+                    text);
   return 0;
 }

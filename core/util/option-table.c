@@ -62,8 +62,8 @@ fail_unknown (const TnOption *table, size_t option_size, uint32_t when, const ch
     }
   }
   if (other_time)
-    return tn_fail (error, TN_OPTION_ERROR, EINVAL, "option '%s' of %s cannot be given %s, only %s", key, what,
-                    when_text (when), when_text (allowed));
+    return tn_fail (error, TN_OPTION_ERROR, EINVAL, "option '%s' of %s cannot be given %s, only %s", key,
+                    what, when_text (when), when_text (allowed));
   g_autofree char *hint = tn_nearest_hint (&nearest);
   return tn_fail (error, TN_OPTION_ERROR, EINVAL, "%s has no option '%s'%s", what, key, hint);
 }
@@ -86,8 +86,8 @@ find_row (const TnOption *table, size_t option_size, uint32_t when, const char *
 static int
 fail_value (const TnOption *row, const char *value, const char *what, GError **error, const char *wanted)
 {
-  return tn_fail (error, TN_OPTION_ERROR, EINVAL, "%s: option '%s' wants %s, not '%s'", what, row->name, wanted,
-                  value);
+  return tn_fail (error, TN_OPTION_ERROR, EINVAL, "%s: option '%s' wants %s, not '%s'", what, row->name,
+                  wanted, value);
 }
 
 static int
@@ -95,9 +95,11 @@ check_range (const TnOption *row, uint64_t number, const char *value, const char
 {
   if (number >= row->min && (!row->max || number <= row->max))
     return 0;
-  g_autofree char *upper = row->max ? g_strdup_printf (" to %" G_GUINT64_FORMAT, row->max) : g_strdup (" or more");
-  return tn_fail (error, TN_OPTION_ERROR, ERANGE, "%s: option '%s' is out of range: '%s' is not %" G_GUINT64_FORMAT
-                  "%s", what, row->name, value, row->min, upper);
+  g_autofree char *upper =
+      row->max ? g_strdup_printf (" to %" G_GUINT64_FORMAT, row->max) : g_strdup (" or more");
+  return tn_fail (error, TN_OPTION_ERROR, ERANGE,
+                  "%s: option '%s' is out of range: '%s' is not %" G_GUINT64_FORMAT "%s", what, row->name,
+                  value, row->min, upper);
 }
 
 static int
@@ -107,11 +109,12 @@ canonical_number (const TnOption *row, const char *value, const char *what, char
   uint64_t number;
   int r = is_size ? tn_number_parse_size (value, &number) : tn_number_parse_uint (value, &number);
   if (r == -ERANGE)
-    return tn_fail (error, TN_OPTION_ERROR, ERANGE, "%s: option '%s' is out of range: '%s' does not fit in 64 bits",
-                    what, row->name, value);
+    return tn_fail (error, TN_OPTION_ERROR, ERANGE,
+                    "%s: option '%s' is out of range: '%s' does not fit in 64 bits", what, row->name, value);
   if (r < 0)
     return fail_value (row, value, what, error,
-                       is_size ? "a size (bytes, or a number with suffix k, M, G, T, P or E)" : "a whole number");
+                       is_size ? "a size (bytes, or a number with suffix k, M, G, T, P or E)"
+                               : "a whole number");
   r = check_range (row, number, value, what, error);
   if (r < 0)
     return r;
@@ -145,7 +148,8 @@ canonical_choice (const TnOption *row, const char *value, const char *what, char
 }
 
 int
-tn_option_canonical (const TnOption *row, const char *value, const char *what, char **canonical, GError **error)
+tn_option_canonical (const TnOption *row, const char *value, const char *what, char **canonical,
+                     GError **error)
 {
   switch (row->type) {
   case TN_OPTION_BOOL:
@@ -221,8 +225,8 @@ add_defaults (TnOptions *checked, const TnOption *table, size_t option_size, uin
 }
 
 int
-tn_options_check (TnOptions *options, const TnOption *table, size_t option_size, uint32_t when, const char *what,
-                  GError **error)
+tn_options_check (TnOptions *options, const TnOption *table, size_t option_size, uint32_t when,
+                  const char *what, GError **error)
 {
   g_autoptr (TnOptions) checked = tn_options_copy (options);
   int r = check_given (checked, table, option_size, when, what, error);

@@ -7,6 +7,7 @@
 
 /* Checks @value against @row and spells it canonically: g_free() *canonical.  A type that this core does not
  * know (a newer SDK's) is taken as text. */
-int tn_option_canonical (const TnOption *row, const char *value, const char *what, char **canonical, GError **error);
+int tn_option_canonical (const TnOption *row, const char *value, const char *what, char **canonical,
+                         GError **error);
 
 #endif

@@ -31,7 +31,8 @@ push_name (Flatten *flatten, const char *name, GError **error)
 {
   Level *level = innermost (flatten);
   if (name && !*name)
-    return tn_fail (error, TN_OPTION_ERROR, EINVAL, "JSON member without a name below '%s'", flatten->path->str);
+    return tn_fail (error, TN_OPTION_ERROR, EINVAL, "JSON member without a name below '%s'",
+                    flatten->path->str);
   if (!level)
     return 0;
   if (flatten->path->len)
@@ -91,7 +92,8 @@ flatten_event (TnJsonType type, const char *name, const char *value, void *opaqu
     return 0;
   }
   if (!innermost (flatten) && type != TN_JSON_OBJECT_BEGIN)
-    return tn_fail (error, TN_OPTION_ERROR, EINVAL, "JSON options must be an object: write {\"NAME\": VALUE}");
+    return tn_fail (error, TN_OPTION_ERROR, EINVAL,
+                    "JSON options must be an object: write {\"NAME\": VALUE}");
   int r = push_name (flatten, name, error);
   if (r < 0)
     return r;

@@ -163,7 +163,8 @@ tn_options_take_prefix (TnOptions *options, const char *prefix)
   return taken;
 }
 
-/* Reads up to the next single comma from *@text, turning doubled commas into one, and moves *@text behind it. */
+/* Reads up to the next single comma from *@text, turning doubled commas into one, and moves *@text behind it.
+ */
 static char *
 take_value (const char **text)
 {
@@ -194,7 +195,8 @@ tn_options_parse (TnOptions *options, const char *text, const char *implied, GEr
   const char *p = text;
   for (bool first = true; *p; first = false) {
     if (*p == '=')
-      return tn_fail (error, TN_OPTION_ERROR, EINVAL, "option without a name in '%s': write NAME=VALUE", text);
+      return tn_fail (error, TN_OPTION_ERROR, EINVAL, "option without a name in '%s': write NAME=VALUE",
+                      text);
     size_t length = key_length (p);
     if (length) {
       g_autofree char *key = g_strndup (p, length);

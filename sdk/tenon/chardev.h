@@ -19,7 +19,8 @@ typedef struct TnChardevHandler {
 } TnChardevHandler;
 
 /** Connects a device (@handler copied; NULL disconnects).  One device at a time. */
-TN_API int tn_chardev_connect (TnChardev *chardev, const TnChardevHandler *handler, void *opaque, GError **error);
+TN_API int tn_chardev_connect (TnChardev *chardev, const TnChardevHandler *handler, void *opaque,
+                               GError **error);
 
 /** Writes; output that the host can't take at once is buffered to a limit and then dropped, so a
  *  guest is never stopped by a slow reader.  Any thread. */

@@ -23,7 +23,8 @@ typedef struct TnCodecOps {
   int (*decompress) (const void *in, size_t in_length, void *out, size_t out_length, GError **error);
 } TnCodecOps;
 
-/** The codec's ops, loading its plugin when needed: "deflate" (raw, RFC 1951), "zlib" (RFC 1950), "zstd", … */
+/** The codec's ops, loading its plugin when needed: "deflate" (raw, RFC 1951), "zlib" (RFC 1950), "zstd", …
+ */
 TN_API const TnCodecOps *tn_codec_find (const char *name, GError **error);
 
 #endif

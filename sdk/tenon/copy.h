@@ -15,9 +15,10 @@
 typedef enum TnCopyFlags {
   TN_COPY_TARGET_ZERO = 1 << 0,  /**< the target reads as zeroes everywhere: zeroes are not written */
   TN_COPY_OUT_OF_ORDER = 1 << 1, /**< write pieces as they come */
-  TN_COPY_RANGE = 1 << 2,        /**< let the kernel copy where it can (tn_node_copy_range()); finds no zeroes in data */
-  TN_COPY_PACKED = 1 << 3,       /**< write compressed; the target's format must be able to */
-  TN_COPY_SALVAGE = 1 << 4       /**< what can't be read becomes zeroes */
+  TN_COPY_RANGE =
+      1 << 2, /**< let the kernel copy where it can (tn_node_copy_range()); finds no zeroes in data */
+  TN_COPY_PACKED = 1 << 3, /**< write compressed; the target's format must be able to */
+  TN_COPY_SALVAGE = 1 << 4 /**< what can't be read becomes zeroes */
 } TnCopyFlags;
 
 typedef struct TnCopy {
@@ -26,8 +27,8 @@ typedef struct TnCopy {
 
   TnNode *const *sources; /**< their contents one behind the other */
   size_t n_sources;
-  /** Below this node of the (only) source's chain nothing is copied: what the nodes above do not hold is left alone in the
-   *  target.  NULL: copy what a reader sees. */
+  /** Below this node of the (only) source's chain nothing is copied: what the nodes above do not hold is left
+   * alone in the target.  NULL: copy what a reader sees. */
   TnNode *base;
   uint64_t offset; /**< in the sources, of the target's first byte */
   uint64_t length; /**< bytes to copy; cut at the end of the sources */
@@ -35,11 +36,12 @@ typedef struct TnCopy {
 
   uint32_t parallel;    /**< pieces under way; 0: 8 */
   uint32_t write_flags; /**< TnRequestFlags for every write (FUA) */
-  uint64_t sparse;      /**< zeroes are left out in aligned runs of this many bytes; 0: everything is written as data */
-  uint64_t rate;        /**< bytes per second at most; 0: no limit */
+  uint64_t
+      sparse; /**< zeroes are left out in aligned runs of this many bytes; 0: everything is written as data */
+  uint64_t rate; /**< bytes per second at most; 0: no limit */
 
-  /** After each piece; @done counts what was skipped, too.  Non-zero (a negative errno value) ends the copy with that.  May
-   *  be NULL. */
+  /** After each piece; @done counts what was skipped, too.  Non-zero (a negative errno value) ends the copy
+   * with that.  May be NULL. */
   int (*progress) (uint64_t done, void *opaque);
   /** SALVAGE: a range of the sources that became zeroes.  May be NULL. */
   void (*unreadable) (uint64_t offset, uint64_t length, const GError *why, void *opaque);
@@ -47,8 +49,8 @@ typedef struct TnCopy {
 } TnCopy;
 
 /**
- * Copies and waits for the end.  Does not flush.  After a failure the target holds some part of the data.  Memory: at
- * most 32 MiB of buffers.  The calling thread's loop runs meanwhile.
+ * Copies and waits for the end.  Does not flush.  After a failure the target holds some part of the data.
+ * Memory: at most 32 MiB of buffers.  The calling thread's loop runs meanwhile.
  */
 TN_API int tn_copy_run (const TnCopy *copy, GError **error);
 

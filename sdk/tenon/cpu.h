@@ -19,7 +19,8 @@
 /** Why run() came back. */
 typedef enum TnCpuExitReason {
   TN_CPU_EXIT_KICK = 1, /**< tn_cpu kick, or a time slice is over: the core looks round and runs again */
-  TN_CPU_EXIT_HALT,     /**< waits for an interrupt (WFI, or a stopped hart): sleep until kick, or until @deadline_ns */
+  TN_CPU_EXIT_HALT,     /**< waits for an interrupt (WFI, or a stopped hart): sleep until kick, or until
+                           @deadline_ns */
   TN_CPU_EXIT_SHUTDOWN, /**< the guest ended the machine; @code says how */
   TN_CPU_EXIT_RESET,    /**< the guest asked for a reset of the machine */
   TN_CPU_EXIT_ERROR     /**< the emulation can't go on; run() has set its error */
@@ -28,21 +29,22 @@ typedef enum TnCpuExitReason {
 typedef struct TnCpuExit {
   uint32_t size; /**< sizeof (TnCpuExit) of the core */
   uint32_t reason;
-  int32_t code;        /**< SHUTDOWN: exit status of the machine */
+  int32_t code; /**< SHUTDOWN: exit status of the machine */
   uint32_t reserved;
-  int64_t deadline_ns; /**< HALT: machine clock (tn_cpu_clock_ns()) at which the hart wakes by itself; INT64_MAX: never */
+  int64_t deadline_ns; /**< HALT: machine clock (tn_cpu_clock_ns()) at which the hart wakes by itself;
+                          INT64_MAX: never */
 } TnCpuExit;
 
 /** One architectural register, for debuggers, dumps and tests. */
 typedef struct TnRegister {
-  const char *name;  /**< "pc", "x1", "f0", "mstatus"; NULL ends the table */
-  uint16_t id;       /**< what get and set take */
+  const char *name; /**< "pc", "x1", "f0", "mstatus"; NULL ends the table */
+  uint16_t id;      /**< what get and set take */
   uint16_t bits;
   const char *group; /**< "general", "float", "csr" */
 } TnRegister;
 
 typedef struct TnCpuOps {
-  uint32_t size; /**< sizeof (TnCpuOps) */
+  uint32_t size;          /**< sizeof (TnCpuOps) */
   uint32_t instance_size; /**< the core allocates this much zeroed state, 64-byte aligned: tn_cpu_state() */
 
   /** Sets up hart tn_cpu_index().  Options are this class's; the hart starts stopped. */
@@ -70,7 +72,7 @@ typedef struct TnCpuOps {
   uint64_t (*instructions) (TnCpu *cpu);
 } TnCpuOps;
 
-/* ---- What a CPU plugin may ask the core ---------------------------------------------------------- */
+/* ---- What a CPU plugin may ask the core ---- */
 
 TN_API void *tn_cpu_state (TnCpu *cpu);
 TN_API TnMachine *tn_cpu_machine (TnCpu *cpu);

@@ -57,7 +57,8 @@ typedef struct TnDeviceOps {
   void (*unrealize) (TnDevice *device);
   /** Power-on state; also called once after realize. */
   void (*reset) (TnDevice *device);
-  /** Completes the device's node: compatible and whatever `reg` and `interrupts` don't say.  NULL: no node. */
+  /** Completes the device's node: compatible and whatever `reg` and `interrupts` don't say.  NULL: no node.
+   */
   int (*fdt) (TnDevice *device, TnFdt *fdt, GError **error);
   uint32_t state_version;
   uint32_t reserved;
@@ -82,14 +83,15 @@ TN_API void tn_device_lock (TnDevice *device);
 TN_API void tn_device_unlock (TnDevice *device);
 /** Machine time in nanoseconds since power-on.  Any thread. */
 TN_API int64_t tn_device_clock_ns (TnDevice *device);
-/** A timer on machine time, fired in the machine's main loop.  Deadlines are tn_device_clock_ns() values; INT64_MAX
- *  stops it.  It stands still while the machine is paused, may be set from any thread, and is freed with the device. */
+/** A timer on machine time, fired in the machine's main loop.  Deadlines are tn_device_clock_ns() values;
+ * INT64_MAX stops it.  It stands still while the machine is paused, may be set from any thread, and is freed
+ * with the device. */
 TN_API TnTimer *tn_device_timer_new (TnDevice *device, void (*fire) (void *opaque), void *opaque);
 TN_API void tn_device_timer_set (TnDevice *device, TnTimer *timer, int64_t deadline_ns);
 
 /** Offers the device's register region number @index (0, 1, …); the board decides where it goes. */
-TN_API int tn_device_add_mmio (TnDevice *device, unsigned index, uint64_t size, const TnMmioOps *ops, void *opaque,
-                               GError **error);
+TN_API int tn_device_add_mmio (TnDevice *device, unsigned index, uint64_t size, const TnMmioOps *ops,
+                               void *opaque, GError **error);
 /** Offers @count interrupt inputs; wires of the board call @set with their number. */
 TN_API void tn_device_add_irq_inputs (TnDevice *device, unsigned count,
                                       void (*set) (void *opaque, unsigned number, bool level), void *opaque);

@@ -29,8 +29,8 @@ typedef enum TnCacheMode {
 typedef enum TnErrorPolicy {
   TN_ERROR_REPORT = 0, /**< to the guest */
   TN_ERROR_IGNORE = 1,
-  TN_ERROR_STOP = 2,   /**< pause the machine and retry when it goes on */
-  TN_ERROR_ENOSPC = 3  /**< stop on ENOSPC, else report */
+  TN_ERROR_STOP = 2,  /**< pause the machine and retry when it goes on */
+  TN_ERROR_ENOSPC = 3 /**< stop on ENOSPC, else report */
 } TnErrorPolicy;
 
 /** "writeback", "none", … and their spelling. */
@@ -39,8 +39,8 @@ TN_API int tn_cache_mode_parse (const char *text, TnCacheMode *mode, GError **er
 TN_API uint32_t tn_cache_mode_open_flags (TnCacheMode mode);
 
 /**
- * Opens a drive as `-drive` describes it: `file`, `format`, `cache`, `aio`, `readonly`, `discard` (ignore|unmap),
- * `detect-zeroes`, `werror`, `rerror`, `snapshot`, plus dotted node options.
+ * Opens a drive as `-drive` describes it: `file`, `format`, `cache`, `aio`, `readonly`, `discard`
+ * (ignore|unmap), `detect-zeroes`, `werror`, `rerror`, `snapshot`, plus dotted node options.
  */
 TN_API int tn_drive_open (const TnOptions *options, TnDrive **drive, GError **error);
 /** A drive on an open node, of which it takes a reference of its own. */
@@ -56,8 +56,8 @@ TN_API void tn_drive_limits (TnDrive *drive, TnLimits *limits);
 /** Whether discard and write-zeroes reach the storage. */
 TN_API bool tn_drive_can_discard (TnDrive *drive);
 
-/** Starts a guest request; see TnRequest.  Out-of-range requests end with -EINVAL, writes to a read-only drive with
- *  -EROFS (checked here, so that no device need).  Any thread with a loop; never waits. */
+/** Starts a guest request; see TnRequest.  Out-of-range requests end with -EINVAL, writes to a read-only
+ * drive with -EROFS (checked here, so that no device need).  Any thread with a loop; never waits. */
 TN_API void tn_drive_submit (TnDrive *drive, TnRequest *request);
 
 /** The guest's view of the write cache: off means that every write is stable when it completes. */
@@ -77,9 +77,10 @@ TN_API int tn_drive_flush (TnDrive *drive, GError **error);
 /** What happens to requests that fail; new drives report, except that `-drive` has its own default for writes
  *  (stop on ENOSPC). */
 TN_API void tn_drive_set_error_policy (TnDrive *drive, TnErrorPolicy on_read, TnErrorPolicy on_write);
-/** Calls @stopped, in the thread that submitted, when a policy says stop: the request is kept until tn_drive_retry().
- *  Without such a function (the default) errors are reported. */
-TN_API void tn_drive_on_stop (TnDrive *drive, void (*stopped) (bool is_read, int errnum, void *opaque), void *opaque);
+/** Calls @stopped, in the thread that submitted, when a policy says stop: the request is kept until
+ * tn_drive_retry(). Without such a function (the default) errors are reported. */
+TN_API void tn_drive_on_stop (TnDrive *drive, void (*stopped) (bool is_read, int errnum, void *opaque),
+                              void *opaque);
 /** Submits what was kept again, each request in its own thread.  Any thread with a loop. */
 TN_API void tn_drive_retry (TnDrive *drive);
 

@@ -37,7 +37,8 @@ TN_API GQuark tn_machine_error_quark (void);
 TN_API int tn_fail (GError **error, GQuark domain, int errnum, const char *format, ...) TN_PRINTF (4, 5);
 
 /** As tn_fail(), with ": " and the system's text for @errnum appended. */
-TN_API int tn_fail_errno (GError **error, GQuark domain, int errnum, const char *format, ...) TN_PRINTF (4, 5);
+TN_API int tn_fail_errno (GError **error, GQuark domain, int errnum, const char *format, ...)
+    TN_PRINTF (4, 5);
 
 /** The negative errno value carried by @error: -error->code for Tenon's own domains,
  *  -EIO for another's. */

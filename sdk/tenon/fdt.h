@@ -24,8 +24,8 @@ TN_API void tn_fdt_empty (TnFdt *fdt, const char *name);
 /** Opens and closes a child node. */
 TN_API void tn_fdt_begin (TnFdt *fdt, const char *node_name);
 TN_API void tn_fdt_end (TnFdt *fdt);
-/** phandle of a machine object by id ("plic", "cpu0", and "cpu0.intc" for a hart's own interrupt controller), made on
- *  demand; 0 when there is none such. */
+/** phandle of a machine object by id ("plic", "cpu0", and "cpu0.intc" for a hart's own interrupt controller),
+ * made on demand; 0 when there is none such. */
 TN_API uint32_t tn_fdt_phandle (TnFdt *fdt, const char *id);
 
 #endif

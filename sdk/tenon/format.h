@@ -38,8 +38,9 @@ typedef enum TnFormatFlags {
 } TnFormatFlags;
 
 typedef enum TnUnmapFlags {
-  TN_UNMAP_ZERO = 1 << 0,    /**< the range must read as zeroes afterwards, backing or not */
-  TN_UNMAP_RELEASE = 1 << 1  /**< give the space back (discard, or zeroes with MAY_UNMAP); else keep it allocated */
+  TN_UNMAP_ZERO = 1 << 0, /**< the range must read as zeroes afterwards, backing or not */
+  TN_UNMAP_RELEASE =
+      1 << 1 /**< give the space back (discard, or zeroes with MAY_UNMAP); else keep it allocated */
 } TnUnmapFlags;
 
 typedef enum TnReserveFlags {
@@ -47,13 +48,14 @@ typedef enum TnReserveFlags {
 } TnReserveFlags;
 
 typedef struct TnFormatOps {
-  uint32_t size; /**< sizeof (TnFormatOps) */
+  uint32_t size;  /**< sizeof (TnFormatOps) */
   uint32_t flags; /**< TnFormatFlags */
   uint32_t instance_size;
   uint32_t reserved;
 
   /** Second look after the manifest's magic matched: 0 (no) to 100 (certain).  Optional. */
-  int (*probe) (const void *head, size_t head_length, const void *tail, size_t tail_length, uint64_t file_size);
+  int (*probe) (const void *head, size_t head_length, const void *tail, size_t tail_length,
+                uint64_t file_size);
 
   /** Reads the headers from the child "file" (already open), sets size, backing, unit.  Must not write with
    *  a read-only node or with TN_OPEN_NO_IO or TN_OPEN_CHECK. */
@@ -64,23 +66,26 @@ typedef struct TnFormatOps {
    *  backing_fmt, preallocation … as the table says). */
   int (*create) (TnNode *file, const TnOptions *options, uint64_t size, GError **error);
 
-  int (*map) (TnNode *node, uint64_t offset, uint64_t length, uint32_t flags, TnExtent *extent, GError **error);
+  int (*map) (TnNode *node, uint64_t offset, uint64_t length, uint32_t flags, TnExtent *extent,
+              GError **error);
 
-  /** Makes room for [offset, offset + length): extent->offset is rounded down to a unit, extent->length a multiple of
-   *  units that covers at least the beginning of the range (the core calls again for the rest).  Sets kind DATA, flag
-   *  NEW, source and source_offset, cookie.  For TN_RESERVE_PACKED: kind PACKED. */
-  int (*reserve) (TnNode *node, uint64_t offset, uint64_t length, uint32_t flags, TnExtent *extent, GError **error);
-  /** The core has written @n extents of reserve() in full: link them.  After a failure the core cancels those not linked
-   *  (extent->flags still has NEW). */
+  /** Makes room for [offset, offset + length): extent->offset is rounded down to a unit, extent->length a
+   * multiple of units that covers at least the beginning of the range (the core calls again for the rest).
+   * Sets kind DATA, flag NEW, source and source_offset, cookie.  For TN_RESERVE_PACKED: kind PACKED. */
+  int (*reserve) (TnNode *node, uint64_t offset, uint64_t length, uint32_t flags, TnExtent *extent,
+                  GError **error);
+  /** The core has written @n extents of reserve() in full: link them.  After a failure the core cancels those
+   * not linked (extent->flags still has NEW). */
   int (*commit) (TnNode *node, TnExtent *extents, size_t n, GError **error);
   /** The write failed or was overtaken: free them. */
   void (*cancel) (TnNode *node, TnExtent *extents, size_t n);
 
-  /** Whole units only (or up to the end of the disk).  -ENOTSUP: the core writes zeroes instead, or ignores a discard. */
+  /** Whole units only (or up to the end of the disk).  -ENOTSUP: the core writes zeroes instead, or ignores a
+   * discard. */
   int (*unmap) (TnNode *node, uint64_t offset, uint64_t length, uint32_t flags, GError **error);
 
-  /** Encodes one unit: *out_length ≤ @out_size.  -E2BIG: not smaller, store it plain.  Any thread, touches nothing
-   *  that changes. */
+  /** Encodes one unit: *out_length ≤ @out_size.  -E2BIG: not smaller, store it plain.  Any thread, touches
+   * nothing that changes. */
   int (*pack) (TnNode *node, const void *in, size_t in_length, void *out, size_t out_size, size_t *out_length,
                GError **error);
   /** Decodes exactly @out_length bytes (the whole extent) from at most @in_length.  Any thread. */
@@ -97,7 +102,8 @@ typedef struct TnFormatOps {
   char *(*info_specific) (TnNode *node, GError **error);
   /** @data: bytes of @source (or of a new disk of @size bytes: 0) that would be allocated is found by calling
    *  tn_node_status() on @source (may be NULL). */
-  int (*measure) (const TnOptions *options, TnNode *source, uint64_t size, TnMeasure *measure, GError **error);
+  int (*measure) (const TnOptions *options, TnNode *source, uint64_t size, TnMeasure *measure,
+                  GError **error);
   int (*set_backing) (TnNode *node, const char *filename, const char *format, GError **error);
   int (*make_empty) (TnNode *node, GError **error);
   int (*snapshots) (TnNode *node, void (*visit) (const TnSnapshot *snapshot, void *opaque), void *opaque,

@@ -16,7 +16,7 @@
 
 #include <tenon/error.h>
 
-/* ---- Loops ----------------------------------------------------------------------------------- */
+/* ---- Loops ---- */
 
 typedef enum TnLoopBackend {
   TN_LOOP_AUTO = 0, /**< io_uring if the kernel allows it, else epoll; TENON_LOOP=uring|epoll overrides */
@@ -56,10 +56,11 @@ TN_API void tn_loop_attach (TnLoop *loop, GMainContext *context);
 
 /** Calls @ready with the poll(2) events among @events (POLLIN, POLLOUT) that are true for @fd,
  *  level-triggered, until @events is changed to 0.  The descriptor stays the caller's. */
-TN_API int tn_loop_watch_fd (TnLoop *loop, int fd, short events, void (*ready) (int fd, short events, void *opaque),
-                             void *opaque, GError **error);
+TN_API int tn_loop_watch_fd (TnLoop *loop, int fd, short events,
+                             void (*ready) (int fd, short events, void *opaque), void *opaque,
+                             GError **error);
 
-/* ---- Timers ---------------------------------------------------------------------------------- */
+/* ---- Timers ---- */
 
 /** A stopped timer that will call @fire.  Times are CLOCK_MONOTONIC nanoseconds. */
 TN_API TnTimer *tn_timer_new (TnLoop *loop, void (*fire) (void *opaque), void *opaque);
@@ -72,7 +73,7 @@ TN_API void tn_timer_free (TnTimer *timer);
 /** CLOCK_MONOTONIC now, in nanoseconds.  Any thread. */
 TN_API int64_t tn_clock_ns (void);
 
-/* ---- Operations on file descriptors ------------------------------------------------------------ */
+/* ---- Operations on file descriptors ---- */
 
 typedef enum TnFdOpcode {
   TN_FD_READ = 1,
@@ -112,11 +113,12 @@ TN_API void tn_loop_submit (TnLoop *loop, TnFdOp *op);
 /** Whether @engine can be used on this loop; the error says why not and what to use instead. */
 TN_API int tn_loop_has_engine (TnLoop *loop, TnFdEngine engine, GError **error);
 
-/* ---- Workers --------------------------------------------------------------------------------- */
+/* ---- Workers ---- */
 
 /** Runs @work on a worker thread, then @done in @loop's thread.  The pool is one per process, grows
  *  to @see tn_workers_limit() threads, and idle threads end. */
-TN_API void tn_loop_work (TnLoop *loop, void (*work) (void *opaque), void (*done) (void *opaque), void *opaque);
+TN_API void tn_loop_work (TnLoop *loop, void (*work) (void *opaque), void (*done) (void *opaque),
+                          void *opaque);
 
 /** The most worker threads there will be.  Any thread. */
 TN_API unsigned tn_workers_limit (void);
@@ -124,7 +126,7 @@ TN_API unsigned tn_workers_limit (void);
 /** In a coroutine: runs @work on a worker thread while the coroutine waits. */
 TN_API void tn_co_work (void (*work) (void *opaque), void *opaque);
 
-/* ---- Coroutines ------------------------------------------------------------------------------ */
+/* ---- Coroutines ---- */
 
 typedef void (*TnCoroutineFunc) (void *opaque);
 

@@ -20,7 +20,8 @@ G_DEFINE_AUTOPTR_CLEANUP_FUNC (TnMachine, tn_machine_free)
 TN_API int tn_machine_set_memory (TnMachine *machine, uint64_t bytes, GError **error);
 TN_API int tn_machine_set_cpus (TnMachine *machine, unsigned count, GError **error);
 /** Options of the CPU class (`-cpu rv64,sstc=off`); takes a copy. */
-TN_API int tn_machine_set_cpu (TnMachine *machine, const char *cpu_class, const TnOptions *options, GError **error);
+TN_API int tn_machine_set_cpu (TnMachine *machine, const char *cpu_class, const TnOptions *options,
+                               GError **error);
 /** Hands a drive over under @id; the machine frees it. */
 TN_API int tn_machine_add_drive (TnMachine *machine, const char *id, TnDrive *drive, GError **error);
 /** A character device: "stdio", "null", "file:PATH", "pty", "mux:stdio" (escape keys Ctrl-A). */
@@ -48,7 +49,8 @@ TN_API int tn_machine_realize (TnMachine *machine, GError **error);
 TN_API int tn_machine_run (TnMachine *machine, int *status, GError **error);
 /** Ends tn_machine_run() as if the guest had powered off with @status.  Any thread. */
 TN_API void tn_machine_quit (TnMachine *machine, int status);
-/** Pausing stops the harts and machine time and drains the devices.  Like resume, for the machine's thread. */
+/** Pausing stops the harts and machine time and drains the devices.  Like resume, for the machine's thread.
+ */
 TN_API void tn_machine_pause (TnMachine *machine);
 TN_API void tn_machine_resume (TnMachine *machine);
 TN_API bool tn_machine_is_running (TnMachine *machine);
@@ -63,6 +65,7 @@ TN_API char *tn_machine_dump (TnMachine *machine);
 TN_API const void *tn_machine_fdt (TnMachine *machine, size_t *length);
 
 /** Names and one-line descriptions of the boards found. */
-TN_API void tn_boards_foreach (void (*visit) (const char *name, const char *summary, void *opaque), void *opaque);
+TN_API void tn_boards_foreach (void (*visit) (const char *name, const char *summary, void *opaque),
+                               void *opaque);
 
 #endif

@@ -21,14 +21,14 @@
 
 /** Who wants to know that a page was written.  A set bit means "written since it was cleared". */
 typedef enum TnDirty {
-  TN_DIRTY_CODE = 1 << 0,      /**< CPUs: translated or predecoded code may be stale */
+  TN_DIRTY_CODE = 1 << 0, /**< CPUs: translated or predecoded code may be stale */
   TN_DIRTY_MIGRATION = 1 << 1,
   TN_DIRTY_DISPLAY = 1 << 2
 } TnDirty;
 
 /** Registers of a device. */
 typedef struct TnMmioOps {
-  uint32_t size; /**< sizeof (TnMmioOps) */
+  uint32_t size;                  /**< sizeof (TnMmioOps) */
   uint8_t min_access, max_access; /**< bytes: 1, 2, 4 or 8; other sizes fault like unmapped memory */
   uint16_t reserved;
   /** Reads @bytes at @offset into the region.  Called on a vCPU's thread, several at once: the device
@@ -39,12 +39,13 @@ typedef struct TnMmioOps {
 
 /** A run of RAM or ROM as a host sees it. */
 typedef struct TnRamSpan {
-  uint8_t *host;      /**< host address of the byte asked for */
-  uint64_t length;    /**< bytes that follow contiguously, from the byte asked for */
-  uint64_t base;      /**< guest-physical address where this run, alike throughout, begins */
-  bool writable;      /**< else stores go through tn_space_write(), which knows what to do: ROM faults, watched RAM works */
-  uint8_t *dirty;     /**< TnDirty bits of the page that holds the byte asked for, one byte per 4 KiB page,
-                           contiguous for the span; set bits atomically */
+  uint8_t *host;   /**< host address of the byte asked for */
+  uint64_t length; /**< bytes that follow contiguously, from the byte asked for */
+  uint64_t base;   /**< guest-physical address where this run, alike throughout, begins */
+  bool writable; /**< else stores go through tn_space_write(), which knows what to do: ROM faults, watched RAM
+                    works */
+  uint8_t *dirty; /**< TnDirty bits of the page that holds the byte asked for, one byte per 4 KiB page,
+                       contiguous for the span; set bits atomically */
 } TnRamSpan;
 
 /** Reads or writes that hit nothing, or the wrong size. */
@@ -60,8 +61,8 @@ TN_API int tn_space_add_ram (TnSpace *space, const char *name, uint64_t base, ui
 TN_API int tn_space_add_rom (TnSpace *space, const char *name, uint64_t base, uint64_t size, const void *data,
                              size_t length, GError **error);
 /** Adds registers.  Overlapping another region is an error naming both. */
-TN_API int tn_space_add_mmio (TnSpace *space, const char *name, uint64_t base, uint64_t size, const TnMmioOps *ops,
-                              void *opaque, GError **error);
+TN_API int tn_space_add_mmio (TnSpace *space, const char *name, uint64_t base, uint64_t size,
+                              const TnMmioOps *ops, void *opaque, GError **error);
 /** Takes out the region that starts at @base. */
 TN_API int tn_space_remove (TnSpace *space, uint64_t base, GError **error);
 

@@ -6,8 +6,8 @@
  * A cache holds fixed-size, aligned slices of one node (a format's file), least recently used first
  * out, within a byte budget.  Dirty slices are written by flush or eviction only, and never before
  * what they depend on:
- *  - tn_meta_order (after, before): nothing dirtied in `after` from now on reaches the disk before what is dirty
- *    in `before` now is on stable storage;
+ *  - tn_meta_order (after, before): nothing dirtied in `after` from now on reaches the disk before what is
+ * dirty in `before` now is on stable storage;
  *  - tn_meta_after_data (cache): nothing dirtied from now on reaches the disk before data written
  *    so far to the node is on stable storage.
  * Declaring both directions between two caches is allowed: the service writes the earlier one first.
@@ -21,14 +21,14 @@
 
 #include <tenon/node.h>
 
-/** A cache over @node of slices of @slice_size bytes (a power of two from 512 to 2 MiB), at most @budget bytes of
- *  them in memory (at least two slices are always allowed).  @name appears in errors: "L2 table". */
+/** A cache over @node of slices of @slice_size bytes (a power of two from 512 to 2 MiB), at most @budget
+ * bytes of them in memory (at least two slices are always allowed).  @name appears in errors: "L2 table". */
 TN_API TnMetaCache *tn_meta_cache_new (TnNode *node, const char *name, uint32_t slice_size, uint64_t budget);
 /** Frees it; dirty slices are lost (flush first). */
 TN_API void tn_meta_cache_free (TnMetaCache *cache);
 
-/** NOWAIT: the bytes of the slice at @offset (a multiple of the slice size) if they are in memory, else NULL.  Valid
- *  until the next call that may wait. */
+/** NOWAIT: the bytes of the slice at @offset (a multiple of the slice size) if they are in memory, else NULL.
+ * Valid until the next call that may wait. */
 TN_API void *tn_meta_peek (TnMetaCache *cache, uint64_t offset);
 
 /** The slice at @offset, read if need be and pinned until tn_meta_put(). */
@@ -42,8 +42,8 @@ TN_API void tn_meta_put (TnMetaSlice *slice);
 TN_API int tn_meta_order (TnMetaCache *after, TnMetaCache *before, GError **error);
 TN_API void tn_meta_after_data (TnMetaCache *cache);
 
-/** Writes everything dirty and what it depends on, in order, and flushes the node: afterwards all of it is on stable
- *  storage.  One call may flush several caches of the same node with fewest barriers. */
+/** Writes everything dirty and what it depends on, in order, and flushes the node: afterwards all of it is on
+ * stable storage.  One call may flush several caches of the same node with fewest barriers. */
 TN_API int tn_meta_flush (TnMetaCache *const *caches, size_t n, GError **error);
 /** Forgets slices that lie in the range without writing them (freed tables). */
 TN_API void tn_meta_forget (TnMetaCache *cache, uint64_t offset, uint64_t length);

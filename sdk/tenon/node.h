@@ -18,7 +18,7 @@
 #include <tenon/loop.h>
 #include <tenon/option.h>
 
-/* ---- Requests ---------------------------------------------------------------------------------- */
+/* ---- Requests ---- */
 
 typedef enum TnRequestOp {
   TN_REQUEST_READ = 1,
@@ -54,21 +54,21 @@ struct TnRequest {
   uintptr_t core[64];
 };
 
-/* ---- Extents ------------------------------------------------------------------------------------ */
+/* ---- Extents ---- */
 
 typedef enum TnExtentKind {
   TN_EXTENT_UNALLOCATED = 0, /**< ask the backing node; zeroes when there is none */
   TN_EXTENT_ZERO = 1,        /**< reads as zeroes */
   TN_EXTENT_DATA = 2,        /**< at @source_offset of @source, byte for byte */
-  TN_EXTENT_PACKED = 3       /**< encoded: @packed_length bytes at @source_offset; unpack() gives the extent */
+  TN_EXTENT_PACKED = 3 /**< encoded: @packed_length bytes at @source_offset; unpack() gives the extent */
 } TnExtentKind;
 
 typedef enum TnExtentFlags {
-  TN_EXTENT_WRITABLE = 1 << 0,    /**< DATA may be overwritten where it is (nothing else refers to it) */
-  TN_EXTENT_NEW = 1 << 1,         /**< made by reserve(), not yet committed */
-  TN_EXTENT_READS_ZERO = 1 << 2,  /**< NEW: the place reads as zeroes already, so no zero needs writing */
+  TN_EXTENT_WRITABLE = 1 << 0,     /**< DATA may be overwritten where it is (nothing else refers to it) */
+  TN_EXTENT_NEW = 1 << 1,          /**< made by reserve(), not yet committed */
+  TN_EXTENT_READS_ZERO = 1 << 2,   /**< NEW: the place reads as zeroes already, so no zero needs writing */
   TN_EXTENT_PREALLOCATED = 1 << 3, /**< ZERO with space set aside at @source_offset */
-  TN_EXTENT_ENCRYPTED = 1 << 4    /**< pass through the node's cipher */
+  TN_EXTENT_ENCRYPTED = 1 << 4     /**< pass through the node's cipher */
 } TnExtentFlags;
 
 /** Where a run of a node's bytes lives. */
@@ -78,31 +78,31 @@ typedef struct TnExtent {
   uint32_t flags;          /**< TnExtentFlags */
   TnNode *source;          /**< DATA, PACKED; NULL for a protocol's own bytes */
   uint64_t source_offset;
-  uint64_t packed_length;  /**< PACKED: bytes to fetch; at least those that unpack() needs */
-  uint64_t generation;     /**< the node's map generation when it was made */
-  uint64_t cookie[2];      /**< the driver's own */
+  uint64_t packed_length; /**< PACKED: bytes to fetch; at least those that unpack() needs */
+  uint64_t generation;    /**< the node's map generation when it was made */
+  uint64_t cookie[2];     /**< the driver's own */
 } TnExtent;
 
-/* ---- Opening ------------------------------------------------------------------------------------ */
+/* ---- Opening ---- */
 
 typedef enum TnOpenFlags {
-  TN_OPEN_WRITE = 1 << 0,          /**< else read-only */
-  TN_OPEN_NO_BACKING = 1 << 1,     /**< do not open the backing chain */
-  TN_OPEN_NO_IO = 1 << 2,          /**< only metadata will be looked at (info): open nothing that the image names */
-  TN_OPEN_CHECK = 1 << 3,          /**< for check: tolerate what check can report and repair */
-  TN_OPEN_DIRECT = 1 << 4,         /**< bypass the host's page cache (cache.direct=on) */
-  TN_OPEN_SHARED = 1 << 5,         /**< take no image locks for reading and let others write (force-share) */
-  TN_OPEN_NO_FLUSH = 1 << 6,       /**< ignore flushes (cache.no-flush=on) */
-  TN_OPEN_RESIZE = 1 << 7,         /**< the size may change */
-  TN_OPEN_UNTRUSTED = 1 << 8,      /**< refuse every reference to another file */
-  TN_OPEN_UNMAP = 1 << 9           /**< pass discards down (discard=unmap) */
+  TN_OPEN_WRITE = 1 << 0,      /**< else read-only */
+  TN_OPEN_NO_BACKING = 1 << 1, /**< do not open the backing chain */
+  TN_OPEN_NO_IO = 1 << 2,    /**< only metadata will be looked at (info): open nothing that the image names */
+  TN_OPEN_CHECK = 1 << 3,    /**< for check: tolerate what check can report and repair */
+  TN_OPEN_DIRECT = 1 << 4,   /**< bypass the host's page cache (cache.direct=on) */
+  TN_OPEN_SHARED = 1 << 5,   /**< take no image locks for reading and let others write (force-share) */
+  TN_OPEN_NO_FLUSH = 1 << 6, /**< ignore flushes (cache.no-flush=on) */
+  TN_OPEN_RESIZE = 1 << 7,   /**< the size may change */
+  TN_OPEN_UNTRUSTED = 1 << 8, /**< refuse every reference to another file */
+  TN_OPEN_UNMAP = 1 << 9      /**< pass discards down (discard=unmap) */
 } TnOpenFlags;
 
 /**
  * Opens the graph that @options describe, as QEMU users write `-blockdev` or image options: `driver`
  * (a format or protocol), `node-name`, `read-only`, `cache.direct`, `cache.no-flush`, `discard`,
- * `force-share`, the class's own options, children as `file.driver=…` or `file=NODE-NAME`, `backing=` (empty: none).
- * Without `driver` the format is probed.  Unknown keys are refused.  *node gets a reference.
+ * `force-share`, the class's own options, children as `file.driver=…` or `file=NODE-NAME`, `backing=` (empty:
+ * none). Without `driver` the format is probed.  Unknown keys are refused.  *node gets a reference.
  */
 TN_API int tn_node_open (const TnOptions *options, uint32_t flags, TnNode **node, GError **error);
 
@@ -110,8 +110,8 @@ TN_API int tn_node_open (const TnOptions *options, uint32_t flags, TnNode **node
  * Opens @filename as tools take it: a path, `json:{…}`, `PROTOCOL:…`, or a URI; @format may be NULL (probe).
  * @options (may be NULL) are added to the top node's.
  */
-TN_API int tn_node_open_file (const char *filename, const char *format, const TnOptions *options, uint32_t flags,
-                              TnNode **node, GError **error);
+TN_API int tn_node_open_file (const char *filename, const char *format, const TnOptions *options,
+                              uint32_t flags, TnNode **node, GError **error);
 
 TN_API TnNode *tn_node_ref (TnNode *node);
 /** Gives a reference back; the last one flushes and closes.  NULL is ignored. */
@@ -125,9 +125,10 @@ TN_API TnNode *tn_node_find (const char *name);
 
 /** Turns a file name as a user or an image writes it into options; a relative path is taken relative to
  *  the folder of @base (may be NULL). */
-TN_API int tn_node_parse_filename (const char *filename, const char *base, TnOptions **options, GError **error);
+TN_API int tn_node_parse_filename (const char *filename, const char *base, TnOptions **options,
+                                   GError **error);
 
-/* ---- Properties ---------------------------------------------------------------------------------- */
+/* ---- Properties ---- */
 
 TN_API const char *tn_node_name (TnNode *node);
 /** As the user named it: a path, or json:{…} when there is no shorter spelling. */
@@ -139,12 +140,14 @@ TN_API bool tn_node_is_read_only (TnNode *node);
 TN_API uint32_t tn_node_open_flags (TnNode *node);
 /** The child with that role ("file", "backing", "data-file"), without a new reference, or NULL. */
 TN_API TnNode *tn_node_child (TnNode *node, const char *role);
-TN_API void tn_node_foreach_child (TnNode *node, void (*visit) (TnNode *child, const char *role, void *opaque),
+TN_API void tn_node_foreach_child (TnNode *node,
+                                   void (*visit) (TnNode *child, const char *role, void *opaque),
                                    void *opaque);
 /** Backing file name and format as the image names them, opened or not; NULL when it has none. */
 TN_API const char *tn_node_backing_name (TnNode *node);
 TN_API const char *tn_node_backing_format (TnNode *node);
-/** The backing file name made absolute or relative to the current folder, ready to open; g_free() it; NULL when none. */
+/** The backing file name made absolute or relative to the current folder, ready to open; g_free() it; NULL
+ * when none. */
 TN_API char *tn_node_backing_path (TnNode *node);
 
 /** Alignment and size limits of a node's data requests; the core bends requests to fit. */
@@ -161,14 +164,15 @@ TN_API void tn_node_limits (TnNode *node, TnLimits *limits);
 
 /** What `info` shows. */
 typedef struct TnInfo {
-  uint32_t size; /**< set by the caller to sizeof (TnInfo) */
+  uint32_t size;         /**< set by the caller to sizeof (TnInfo) */
   uint32_t cluster_size; /**< 0: none */
   uint64_t virtual_size;
-  uint64_t allocated;    /**< bytes that the file takes on its host; UINT64_MAX: unknown */
+  uint64_t allocated; /**< bytes that the file takes on its host; UINT64_MAX: unknown */
   bool dirty, corrupt, encrypted, compressed;
 } TnInfo;
 TN_API int tn_node_info (TnNode *node, TnInfo *info, GError **error);
-/** The format's own particulars as one JSON object {"type": …, "data": {…}} or NULL when it has none; g_free() it. */
+/** The format's own particulars as one JSON object {"type": …, "data": {…}} or NULL when it has none;
+ * g_free() it. */
 TN_API char *tn_node_info_specific (TnNode *node, GError **error);
 
 typedef struct TnSnapshot {
@@ -181,14 +185,14 @@ typedef struct TnSnapshot {
   uint64_t icount;       /**< UINT64_MAX: none */
   uint64_t virtual_size; /**< disk size at the time */
 } TnSnapshot;
-TN_API int tn_node_snapshots (TnNode *node, void (*visit) (const TnSnapshot *snapshot, void *opaque), void *opaque,
-                              GError **error);
+TN_API int tn_node_snapshots (TnNode *node, void (*visit) (const TnSnapshot *snapshot, void *opaque),
+                              void *opaque, GError **error);
 
-/* ---- Data ---------------------------------------------------------------------------------------- */
+/* ---- Data ---- */
 
 /*
- * A range must lie within the node; a read of a protocol node may go beyond its end, where there are zeroes, and a
- * write may where the node can grow (TN_OPEN_RESIZE).
+ * A range must lie within the node; a read of a protocol node may go beyond its end, where there are zeroes,
+ * and a write may where the node can grow (TN_OPEN_RESIZE).
  */
 
 /** Starts @request; see TnRequest.  Never waits, in or outside coroutines. */
@@ -196,20 +200,22 @@ TN_API void tn_node_submit (TnNode *node, TnRequest *request);
 
 TN_API int tn_node_read (TnNode *node, uint64_t offset, void *buffer, uint64_t length, GError **error);
 TN_API int tn_node_write (TnNode *node, uint64_t offset, const void *buffer, uint64_t length, GError **error);
-TN_API int tn_node_readv (TnNode *node, uint64_t offset, const struct iovec *iov, unsigned n_iov, GError **error);
-TN_API int tn_node_writev (TnNode *node, uint64_t offset, const struct iovec *iov, unsigned n_iov, uint32_t flags,
-                           GError **error);
-TN_API int tn_node_write_zeroes (TnNode *node, uint64_t offset, uint64_t length, uint32_t flags, GError **error);
+TN_API int tn_node_readv (TnNode *node, uint64_t offset, const struct iovec *iov, unsigned n_iov,
+                          GError **error);
+TN_API int tn_node_writev (TnNode *node, uint64_t offset, const struct iovec *iov, unsigned n_iov,
+                           uint32_t flags, GError **error);
+TN_API int tn_node_write_zeroes (TnNode *node, uint64_t offset, uint64_t length, uint32_t flags,
+                                 GError **error);
 TN_API int tn_node_discard (TnNode *node, uint64_t offset, uint64_t length, GError **error);
 /** Everything written before is on stable storage, metadata included, in crash-safe order. */
 TN_API int tn_node_flush (TnNode *node, GError **error);
 
-/** Copies between leaves inside the kernel (reflink, copy_file_range) when both ends allow it: bytes copied, or
- *  -ENOTSUP. */
+/** Copies between leaves inside the kernel (reflink, copy_file_range) when both ends allow it: bytes copied,
+ * or -ENOTSUP. */
 TN_API int64_t tn_node_copy_range (TnNode *from, uint64_t from_offset, TnNode *to, uint64_t to_offset,
                                    uint64_t length, GError **error);
 
-/* ---- Maps ---------------------------------------------------------------------------------------- */
+/* ---- Maps ---- */
 
 typedef enum TnMapFlags {
   TN_MAP_NOWAIT = 1 << 0, /**< answer from memory or return -EAGAIN */
@@ -224,22 +230,22 @@ TN_API int tn_node_map (TnNode *node, uint64_t offset, uint64_t length, uint32_t
 
 /** What a reader of the whole chain sees at @offset, and how far it goes on the same. */
 typedef struct TnStatus {
-  uint64_t length;   /**< from the offset asked */
-  bool data;         /**< false: nothing is stored there */
-  bool zero;         /**< reads as zeroes */
+  uint64_t length; /**< from the offset asked */
+  bool data;       /**< false: nothing is stored there */
+  bool zero;       /**< reads as zeroes */
   bool packed;
-  bool allocated;    /**< in one of the nodes looked at */
-  bool has_offset;   /**< @host_offset is valid: bytes stand there unencoded */
-  uint32_t depth;    /**< 0: the node itself; 1: its backing node … */
+  bool allocated;  /**< in one of the nodes looked at */
+  bool has_offset; /**< @host_offset is valid: bytes stand there unencoded */
+  uint32_t depth;  /**< 0: the node itself; 1: its backing node … */
   uint64_t host_offset;
-  TnNode *host;      /**< leaf that holds them; no reference */
+  TnNode *host; /**< leaf that holds them; no reference */
 } TnStatus;
 
 /** Block status of the chain from @node down to but not including @base (NULL: to the end). */
 TN_API int tn_node_status (TnNode *node, TnNode *base, uint64_t offset, uint64_t length, TnStatus *status,
                            GError **error);
 
-/* ---- Management ------------------------------------------------------------------------------------ */
+/* ---- Management ---- */
 
 typedef enum TnPrealloc {
   TN_PREALLOC_OFF = 0,
@@ -252,8 +258,8 @@ TN_API int tn_node_resize (TnNode *node, uint64_t size, TnPrealloc prealloc, GEr
 
 /**
  * Creates an image: the options hold `driver` (a format or protocol), `size`, the class's create options, and
- * `filename` for the protocol below.  Refuses without touching anything when an option is wrong; a file that it made
- * is removed again when a later step fails.
+ * `filename` for the protocol below.  Refuses without touching anything when an option is wrong; a file that
+ * it made is removed again when a later step fails.
  */
 TN_API int tn_image_create (const char *filename, const char *format, const TnOptions *options, uint64_t size,
                             GError **error);
@@ -261,12 +267,12 @@ TN_API int tn_image_create (const char *filename, const char *format, const TnOp
 typedef struct TnMeasure {
   uint32_t size; /**< set by the caller to sizeof (TnMeasure) */
   uint32_t reserved;
-  uint64_t required;         /**< bytes that the image needs for the data it would hold now */
-  uint64_t fully_allocated;  /**< bytes when all is allocated */
-  uint64_t bitmaps;          /**< bytes for bitmaps; UINT64_MAX: not applicable */
+  uint64_t required;        /**< bytes that the image needs for the data it would hold now */
+  uint64_t fully_allocated; /**< bytes when all is allocated */
+  uint64_t bitmaps;         /**< bytes for bitmaps; UINT64_MAX: not applicable */
 } TnMeasure;
-/** How large an image of @format made with @options would be: for the contents of @source, or (NULL) for @size
- *  bytes of nothing. */
+/** How large an image of @format made with @options would be: for the contents of @source, or (NULL) for
+ * @size bytes of nothing. */
 TN_API int tn_image_measure (const char *format, const TnOptions *options, TnNode *source, uint64_t size,
                              TnMeasure *measure, GError **error);
 
@@ -277,7 +283,7 @@ typedef struct TnCheck {
   uint32_t reserved;
   uint64_t corruptions, leaks, check_errors;
   uint64_t corruptions_fixed, leaks_fixed;
-  uint64_t image_end_offset;                 /**< first byte after the last in use */
+  uint64_t image_end_offset; /**< first byte after the last in use */
   uint64_t total_clusters, allocated_clusters, compressed_clusters, fragmented_clusters;
   /** Called for every finding, one line, no newline; may be NULL. */
   void (*report) (const char *line, bool is_error, void *opaque);
@@ -287,7 +293,8 @@ typedef struct TnCheck {
 TN_API int tn_node_check (TnNode *node, uint32_t fix, TnCheck *check, GError **error);
 
 /** Writes another backing reference into the image (NULL: none), without touching data. */
-TN_API int tn_node_set_backing_reference (TnNode *node, const char *filename, const char *format, GError **error);
+TN_API int tn_node_set_backing_reference (TnNode *node, const char *filename, const char *format,
+                                          GError **error);
 /** Replaces the opened backing child in memory; takes its own reference. */
 TN_API int tn_node_replace_backing (TnNode *node, TnNode *backing, GError **error);
 /** Drops all data of this layer, so that every byte comes from the backing node. */
@@ -303,18 +310,18 @@ typedef struct TnNodeStats {
   uint32_t reserved;
   uint64_t read_requests, write_requests, flush_requests, discard_requests, zero_requests;
   uint64_t read_bytes, write_bytes, discard_bytes, zero_bytes;
-  uint64_t fast;       /**< requests that needed no coroutine */
+  uint64_t fast; /**< requests that needed no coroutine */
   uint64_t failed;
-  uint64_t cow_bytes;  /**< copied to complete allocation units */
+  uint64_t cow_bytes; /**< copied to complete allocation units */
 } TnNodeStats;
 TN_API void tn_node_stats (TnNode *node, TnNodeStats *stats);
 
-/* ---- For drivers ------------------------------------------------------------------------------------ */
+/* ---- For drivers ---- */
 
 /** The driver's instance state (instance_size zeroed bytes). */
 TN_API void *tn_node_state (TnNode *node);
-/** Opens a further child from the options below @role (or from @options, when given), with what this node may do.
- *  The node keeps the reference and drops it after close(): a driver must not. */
+/** Opens a further child from the options below @role (or from @options, when given), with what this node may
+ * do. The node keeps the reference and drops it after close(): a driver must not. */
 TN_API int tn_node_open_child (TnNode *node, const char *role, const TnOptions *options, TnNode **child,
                                GError **error);
 /** Called by open(): the virtual size; by the core after resize(). */
@@ -324,8 +331,8 @@ TN_API void tn_node_set_backing (TnNode *node, const char *filename, const char 
 /** Called by open(): bytes that reserve() hands out at a time (cluster, grain, block); requests that allocate
  *  exclude each other within one unit. */
 TN_API void tn_node_set_allocation_unit (TnNode *node, uint32_t bytes);
-/** Called by open(): bytes that pack() encodes at a time, where that is not the allocation unit (qcow2's subclusters are
- *  allocated one by one, but only whole clusters are compressed). */
+/** Called by open(): bytes that pack() encodes at a time, where that is not the allocation unit (qcow2's
+ * subclusters are allocated one by one, but only whole clusters are compressed). */
 TN_API void tn_node_set_pack_unit (TnNode *node, uint32_t bytes);
 /** Called by open(): limits of this node's own requests. */
 TN_API void tn_node_set_limits (TnNode *node, const TnLimits *limits);

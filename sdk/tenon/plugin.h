@@ -47,9 +47,9 @@ typedef struct TnMagic {
 
 /** One thing that a plugin provides.  Fields are only ever appended. */
 struct TnClass {
-  uint32_t size;               /**< sizeof (TnClass) */
-  uint16_t kind;               /**< TnKind */
-  uint16_t major, minor;       /**< version of this kind's ops that the plugin was built for */
+  uint32_t size;         /**< sizeof (TnClass) */
+  uint16_t kind;         /**< TnKind */
+  uint16_t major, minor; /**< version of this kind's ops that the plugin was built for */
   uint16_t reserved;
   const char *name;            /**< what a user types: "qcow2", "virtio-blk" */
   const char *summary;         /**< one line for lists and manuals */
@@ -69,17 +69,17 @@ struct TnPlugin {
   uint16_t abi_major, abi_minor;
   uint32_t size; /**< sizeof (TnPlugin) */
   uint32_t security;
-  const char *name;    /**< same as the file's: "format-qcow2" */
-  const char *version; /**< the plugin's own */
-  const char *licence; /**< SPDX expression */
-  const char *package; /**< distribution package that ships it */
+  const char *name;                   /**< same as the file's: "format-qcow2" */
+  const char *version;                /**< the plugin's own */
+  const char *licence;                /**< SPDX expression */
+  const char *package;                /**< distribution package that ships it */
   const char *const *requires_codecs; /**< names of codec classes it may ask for, or NULL */
-  const TnClass *const *classes; /**< ended by NULL */
+  const TnClass *const *classes;      /**< ended by NULL */
 };
 
 /** First fields of a class initialiser: kind, its version, sizes. */
 #define TN_CLASS_HEAD(kind_, major_, minor_)                                                                 \
-  .size = sizeof (TnClass), .kind = (kind_), .major = (major_), .minor = (minor_),                         \
+  .size = sizeof (TnClass), .kind = (kind_), .major = (major_), .minor = (minor_),                           \
   .magic_size = sizeof (TnMagic), .option_size = sizeof (TnOption)
 
 /**
@@ -88,12 +88,14 @@ struct TnPlugin {
  * arguments are designated initialisers of TnPlugin (name, version, licence, package, classes).
  */
 #define TN_PLUGIN_DEFINE(module, ...)                                                                        \
-  extern __attribute__ ((visibility ("default"))) const TnPlugin module##_LTX_tenon_plugin;                \
-  const TnPlugin module##_LTX_tenon_plugin                                                                   \
-      = { .magic = TN_PLUGIN_MAGIC, .abi_major = TN_ABI_MAJOR, .abi_minor = TN_ABI_MINOR,                  \
-          .size = sizeof (TnPlugin), __VA_ARGS__ }
+  extern __attribute__ ((visibility ("default"))) const TnPlugin module##_LTX_tenon_plugin;                  \
+  const TnPlugin module##_LTX_tenon_plugin = { .magic = TN_PLUGIN_MAGIC,                                     \
+                                               .abi_major = TN_ABI_MAJOR,                                    \
+                                               .abi_minor = TN_ABI_MINOR,                                    \
+                                               .size = sizeof (TnPlugin),                                    \
+                                               __VA_ARGS__ }
 
-/* ---- For programs: finding and loading plugins ------------------------------------------ */
+/* ---- For programs: finding and loading plugins ---- */
 
 /** What a manifest says about one class, known without loading anything. */
 typedef struct TnClassInfo {
@@ -107,8 +109,8 @@ typedef struct TnClassInfo {
   const char *plugin;          /**< "format-qcow2" */
   const char *plugin_version;
   const char *package;
-  const char *path;            /**< of the shared object; NULL for one linked in statically */
-  const char *manifest_path;   /**< NULL for one linked in statically */
+  const char *path;          /**< of the shared object; NULL for one linked in statically */
+  const char *manifest_path; /**< NULL for one linked in statically */
   uint32_t security;
   bool loaded;
 } TnClassInfo;
@@ -128,8 +130,8 @@ TN_API int tn_plugins_add_directory (const char *path, GError **error);
 /** Calls @visit for every class of @kind (0: all) that some manifest offers, sorted by name.
  *  Loads nothing.  A damaged manifest is passed to @damaged (may be NULL), not skipped silently. */
 TN_API int tn_plugins_foreach (TnKind kind, void (*visit) (const TnClassInfo *info, void *opaque),
-                               void (*damaged) (const char *path, const GError *why, void *opaque), void *opaque,
-                               GError **error);
+                               void (*damaged) (const char *path, const GError *why, void *opaque),
+                               void *opaque, GError **error);
 
 /** Finds the class by name or alias, loading its plugin when needed.  The error names the package
  *  or the nearest known name.  The class belongs to the core and lives as long as the process.
@@ -141,12 +143,12 @@ TN_API const TnClass *tn_class_find_scheme (const char *scheme, GError **error);
 
 /** Names the format whose magic matches: @head holds the first @head_length bytes, @tail the last
  *  @tail_length bytes of a file of @size bytes.  NULL when none does.  Loads nothing. */
-TN_API const char *tn_format_probe (const void *head, size_t head_length, const void *tail, size_t tail_length,
-                                    uint64_t size);
+TN_API const char *tn_format_probe (const void *head, size_t head_length, const void *tail,
+                                    size_t tail_length, uint64_t size);
 
 /** Calls @visit for every plugin loaded so far, with the reason ("format 'qcow2' of disk.qcow2"). */
-TN_API void tn_plugins_foreach_loaded (void (*visit) (const TnPlugin *plugin, const char *path, const char *why,
-                                                      void *opaque),
+TN_API void tn_plugins_foreach_loaded (void (*visit) (const TnPlugin *plugin, const char *path,
+                                                      const char *why, void *opaque),
                                        void *opaque);
 
 /** Loads one file, checks everything that loading checks, and returns its descriptor.  For tools. */

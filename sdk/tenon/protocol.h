@@ -6,14 +6,14 @@
  * A protocol implements either submit() or the blocking pread/pwrite family, which the core runs on
  * worker threads.  A filter implements submit() over its child "file" with tn_node_submit().
  *
- * A class that has both uses pread/pwrite/sync only where waiting is harmless (while an image is being opened),
- * which spares a tool the making of a ring.
+ * A class that has both uses pread/pwrite/sync only where waiting is harmless (while an image is being
+ * opened), which spares a tool the making of a ring.
  *
  * Requests that reach a protocol are within limits (alignment, max_transfer) and within its size, except
  * that a write may go beyond the end when the node was opened with TN_OPEN_RESIZE and the class sets
- * TN_PROTOCOL_GROWS, that the last block of a file whose size is not a multiple of the alignment is read and written
- * whole, and that a read may meet the end of a file that shrank: what is missing reads as zeroes.  Several requests are under way at a time, from several threads; overlapping ones
- * are the caller's business.
+ * TN_PROTOCOL_GROWS, that the last block of a file whose size is not a multiple of the alignment is read and
+ * written whole, and that a read may meet the end of a file that shrank: what is missing reads as zeroes.
+ * Several requests are under way at a time, from several threads; overlapping ones are the caller's business.
  */
 #ifndef TENON_PROTOCOL_H
 #define TENON_PROTOCOL_H
@@ -25,10 +25,10 @@
 #define TN_PROTOCOL_MINOR 0
 
 typedef enum TnProtocolFlags {
-  TN_PROTOCOL_FILTER = 1 << 0,     /**< has the child "file"; size, status and limits are passed through */
-  TN_PROTOCOL_GROWS = 1 << 1,      /**< writing beyond the end extends the file */
-  TN_PROTOCOL_ZERO_INIT = 1 << 2,  /**< newly grown space reads as zeroes */
-  TN_PROTOCOL_FUA = 1 << 3         /**< handles TN_REQUEST_FUA itself; else the core flushes */
+  TN_PROTOCOL_FILTER = 1 << 0,    /**< has the child "file"; size, status and limits are passed through */
+  TN_PROTOCOL_GROWS = 1 << 1,     /**< writing beyond the end extends the file */
+  TN_PROTOCOL_ZERO_INIT = 1 << 2, /**< newly grown space reads as zeroes */
+  TN_PROTOCOL_FUA = 1 << 3        /**< handles TN_REQUEST_FUA itself; else the core flushes */
 } TnProtocolFlags;
 
 /** What a node does with its file and lets others do: qemu's image locks carry the same bits. */
@@ -43,9 +43,9 @@ typedef enum TnPermission {
 #define TN_REQUEST_LEAF_WORDS 24
 
 /**
- * The protocol's own room in @request, from submit() until it calls done(): TN_REQUEST_LEAF_WORDS words, aligned as a
- * pointer, with any contents at first.  It saves an allocation per request.  A filter sends a request of its own to its
- * child (the rest of @request is the core's until done()).
+ * The protocol's own room in @request, from submit() until it calls done(): TN_REQUEST_LEAF_WORDS words,
+ * aligned as a pointer, with any contents at first.  It saves an allocation per request.  A filter sends a
+ * request of its own to its child (the rest of @request is the core's until done()).
  */
 static inline void *
 tn_request_leaf_scratch (TnRequest *request)
@@ -54,7 +54,7 @@ tn_request_leaf_scratch (TnRequest *request)
 }
 
 typedef struct TnProtocolOps {
-  uint32_t size; /**< sizeof (TnProtocolOps) */
+  uint32_t size;  /**< sizeof (TnProtocolOps) */
   uint32_t flags; /**< TnProtocolFlags */
   uint32_t instance_size;
   uint32_t reserved;
@@ -69,8 +69,8 @@ typedef struct TnProtocolOps {
   /** Removes what create() made; used to undo. */
   int (*remove) (const TnOptions *options, GError **error);
 
-  /** Starts a request (all of TnRequestOp that the class supports; others: done with -ENOTSUP).  Calls done() in the
-   *  submitting thread's loop, possibly before it returns.  Never waits. */
+  /** Starts a request (all of TnRequestOp that the class supports; others: done with -ENOTSUP).  Calls done()
+   * in the submitting thread's loop, possibly before it returns.  Never waits. */
   void (*submit) (TnNode *node, TnRequest *request);
 
   /** Blocking alternative, on worker threads: bytes moved (short reads mean end of file), or -errno. */
@@ -83,14 +83,17 @@ typedef struct TnProtocolOps {
   /** Current size, when it can change behind our back; NULL: what open() said. */
   int (*get_size) (TnNode *node, uint64_t *size, GError **error);
   int (*resize) (TnNode *node, uint64_t size, TnPrealloc prealloc, GError **error);
-  /** Where data and holes are: kind DATA or ZERO, source NULL.  NULL: all data.  May wait (coroutine), honours NOWAIT. */
-  int (*map) (TnNode *node, uint64_t offset, uint64_t length, uint32_t flags, TnExtent *extent, GError **error);
+  /** Where data and holes are: kind DATA or ZERO, source NULL.  NULL: all data.  May wait (coroutine),
+   * honours NOWAIT. */
+  int (*map) (TnNode *node, uint64_t offset, uint64_t length, uint32_t flags, TnExtent *extent,
+              GError **error);
   /** Bytes really taken on the host; UINT64_MAX: unknown. */
   int (*allocated) (TnNode *node, uint64_t *bytes, GError **error);
   /** Copies inside the kernel between two nodes of this class; bytes or -ENOTSUP.  Coroutine. */
   int64_t (*copy_range) (TnNode *from, uint64_t from_offset, TnNode *to, uint64_t to_offset, uint64_t length,
                          GError **error);
-  /** Takes and gives back locks so that this process holds @permissions and lets others hold @shared (TnPermission). */
+  /** Takes and gives back locks so that this process holds @permissions and lets others hold @shared
+   * (TnPermission). */
   int (*set_permissions) (TnNode *node, uint32_t permissions, uint32_t shared, GError **error);
   int (*reopen) (TnNode *node, const TnOptions *options, uint32_t flags, GError **error);
   char *(*info_specific) (TnNode *node, GError **error);

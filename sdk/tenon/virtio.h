@@ -26,13 +26,13 @@
 #define TN_VIRTIO_QUEUE_MAX 1024 /**< largest queue size */
 #define TN_VIRTIO_SG_MAX 1024    /**< most segments of one request */
 
-typedef struct TnVirtio TnVirtio;   /**< the virtio side of one device, made by the core */
-typedef struct TnVirtq TnVirtq;     /**< one split virtqueue */
+typedef struct TnVirtio TnVirtio; /**< the virtio side of one device, made by the core */
+typedef struct TnVirtq TnVirtq;   /**< one split virtqueue */
 
 /** A device on the bus "virtio". */
 typedef struct TnVirtioDeviceOps {
-  uint32_t size; /**< sizeof (TnVirtioDeviceOps) */
-  uint16_t device_id;   /**< 2 block, 3 console, 4 entropy … */
+  uint32_t size;      /**< sizeof (TnVirtioDeviceOps) */
+  uint16_t device_id; /**< 2 block, 3 console, 4 entropy … */
   uint16_t reserved;
   /** Asked once at realize: features offered and number of queues. */
   uint64_t (*features) (TnDevice *device);
@@ -51,15 +51,15 @@ typedef struct TnVirtioDeviceOps {
 
 /** One request.  The queue owns it from push to the next pop that returns it. */
 typedef struct TnVirtqRequest {
-  uint32_t size;       /**< sizeof (TnVirtqRequest) of the core */
-  uint16_t head;       /**< descriptor index */
-  uint16_t n_out;      /**< segments that the device reads */
-  uint16_t n_in;       /**< segments that the device writes */
+  uint32_t size;  /**< sizeof (TnVirtqRequest) of the core */
+  uint16_t head;  /**< descriptor index */
+  uint16_t n_out; /**< segments that the device reads */
+  uint16_t n_in;  /**< segments that the device writes */
   uint16_t reserved;
-  struct iovec *out;   /**< host addresses, already checked to be RAM */
-  struct iovec *in;    /**< host addresses, already checked to be writable RAM */
+  struct iovec *out;              /**< host addresses, already checked to be RAM */
+  struct iovec *in;               /**< host addresses, already checked to be writable RAM */
   uint64_t out_length, in_length; /**< bytes in each */
-  uint8_t private_data[768];      /**< the device's, zeroed by pop: keeps a request's state without allocating */
+  uint8_t private_data[768]; /**< the device's, zeroed by pop: keeps a request's state without allocating */
 } TnVirtqRequest;
 
 /** The next request, or NULL; finding none arms the guest's notification.  Main loop.  Requests are
@@ -89,7 +89,7 @@ TN_API void tn_virtio_config_changed (TnVirtio *virtio);
 /** Sets DEVICE_NEEDS_RESET: the guest has broken the protocol.  @why is kept for the monitor. */
 TN_API void tn_virtio_broken (TnVirtio *virtio, const char *why);
 
-/* ---- For transports ---------------------------------------------------------------------------- */
+/* ---- For transports ---- */
 
 /** What a transport gives the core when a child attaches. */
 typedef struct TnVirtioTransportOps {
@@ -100,7 +100,8 @@ typedef struct TnVirtioTransportOps {
 } TnVirtioTransportOps;
 
 /** Makes the virtio side of @child for @transport. */
-TN_API TnVirtio *tn_virtio_new (TnDevice *transport, TnDevice *child, const TnVirtioTransportOps *ops, GError **error);
+TN_API TnVirtio *tn_virtio_new (TnDevice *transport, TnDevice *child, const TnVirtioTransportOps *ops,
+                                GError **error);
 TN_API void tn_virtio_free (TnVirtio *virtio);
 TN_API uint16_t tn_virtio_device_id (TnVirtio *virtio);
 TN_API uint64_t tn_virtio_offered (TnVirtio *virtio);

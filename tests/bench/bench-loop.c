@@ -73,8 +73,8 @@ run (Bench *bench, const char *name, TnFdEngine engine, int fd, int depth, long 
     Slot *slot = &bench->slots[i];
 
     slot->bench = bench;
-    slot->iov = (struct iovec) { slot->bytes, BLOCK };
-    slot->op = (TnFdOp) {
+    slot->iov = (struct iovec){ slot->bytes, BLOCK };
+    slot->op = (TnFdOp){
       .opcode = TN_FD_READ, .engine = (uint8_t) engine, .fd = fd, .iov = &slot->iov, .n_iov = 1, .done = done
     };
     start (bench, slot);

@@ -2,10 +2,10 @@
 /*
  * Power cuts and failing writes below qcow2.
  *
- * A random workload runs on a memory disk that logs every write and flush.  Then the disk is put back to what it
- * held at many points of that log: all writes before the last flush, and of those behind it all, some, or some torn
- * at a sector.  Each time the image must open, hold what was flushed, and have no corruption; after a repair,
- * no leak either.  Likewise after each single write has failed.
+ * A random workload runs on a memory disk that logs every write and flush.  Then the disk is put back to what
+ * it held at many points of that log: all writes before the last flush, and of those behind it all, some, or
+ * some torn at a sector.  Each time the image must open, hold what was flushed, and have no corruption; after
+ * a repair, no leak either.  Likewise after each single write has failed.
  *
  * TENON_CRASH_ROUNDS says how many workloads (default 6).
  */
@@ -21,7 +21,7 @@
 #define BASE (300u << 10)
 #define OPERATIONS 24u
 
-/* ---- The workload and what it promises ----------------------------------------------------------------------- */
+/* ---- The workload and what it promises ---- */
 
 typedef struct Step {
   uint64_t offset, length;
@@ -88,8 +88,13 @@ static void
 make_image (Story *story)
 {
   static const char *const variants[] = {
-    "cluster_size=512", "cluster_size=4096", "cluster_size=4096,lazy_refcounts=on", "cluster_size=1024,refcount_bits=64",
-    "cluster_size=16384,extended_l2=on", "cluster_size=4096,compat=0.10", "cluster_size=2048,refcount_bits=1",
+    "cluster_size=512",
+    "cluster_size=4096",
+    "cluster_size=4096,lazy_refcounts=on",
+    "cluster_size=1024,refcount_bits=64",
+    "cluster_size=16384,extended_l2=on",
+    "cluster_size=4096,compat=0.10",
+    "cluster_size=2048,refcount_bits=1",
   };
   const char *variant = variants[pick (story, G_N_ELEMENTS (variants))];
   g_autoptr (TnOptions) options = options_of (variant);
@@ -98,7 +103,8 @@ make_image (Story *story)
   MemDisk *base = mem_disk ("/base", BASE);
   memset (base->bytes, 0xba, BASE);
   if (story->backing) {
-    tn_options_set (options, "backing_file", "json:{\"driver\":\"raw\",\"file.driver\":\"mem\",\"file.filename\":\"/base\"}");
+    tn_options_set (options, "backing_file",
+                    "json:{\"driver\":\"raw\",\"file.driver\":\"mem\",\"file.filename\":\"/base\"}");
     tn_options_set (options, "backing_fmt", "raw");
     memset (story->now, 0xba, BASE);
   }
@@ -168,7 +174,7 @@ run_workload (Story *story, TnNode *node, MemDisk *disk)
   }
 }
 
-/* ---- Looking at what is left ----------------------------------------------------------------------------------- */
+/* ---- Looking at what is left ---- */
 
 static void
 note_finding (const char *line, bool is_error, void *opaque)
@@ -183,7 +189,8 @@ check_image (const char *disk, uint32_t fix, bool leaks_allowed, const char *whe
 {
   g_autoptr (GError) error = NULL;
   g_autoptr (GString) findings = g_string_new (NULL);
-  g_autoptr (TnNode) node = open_image (disk, TN_OPEN_CHECK | (fix ? TN_OPEN_WRITE | TN_OPEN_RESIZE : 0), &error);
+  g_autoptr (TnNode) node =
+      open_image (disk, TN_OPEN_CHECK | (fix ? TN_OPEN_WRITE | TN_OPEN_RESIZE : 0), &error);
   g_assert_no_error (error);
   TnInfo info = { .size = sizeof info };
   TnCheck check = { .size = sizeof check, .report = note_finding, .opaque = findings };
@@ -210,7 +217,8 @@ check_contents (Story *story, const char *disk, const Promise *made, const uint8
   g_assert_no_error (error);
   for (uint32_t i = 0; i < DISK / SECTOR; i++) {
     if (!touched[i] && memcmp (found + i * SECTOR, made->stable + i * SECTOR, SECTOR)) {
-      g_error ("%s: sector %u holds 0x%02x instead of 0x%02x", when, i, found[i * SECTOR], made->stable[i * SECTOR]);
+      g_error ("%s: sector %u holds 0x%02x instead of 0x%02x", when, i, found[i * SECTOR],
+               made->stable[i * SECTOR]);
     }
   }
 }
@@ -241,7 +249,7 @@ touched_since (Story *story, const Promise *made, guint cut)
   return touched;
 }
 
-/* ---- Cuts ------------------------------------------------------------------------------------------------------- */
+/* ---- Cuts ---- */
 
 typedef enum Tearing { TEAR_NOTHING, TEAR_DROP, TEAR_SECTORS, TEAR_KINDS } Tearing;
 
@@ -310,8 +318,8 @@ ask_qemu (MemDisk *disk, const char *when)
   close (fd);
   g_assert_true (g_file_set_contents (path, (const char *) disk->bytes, (gssize) disk->size, NULL));
   const char *argv[] = { program, "check", "-f", "qcow2", path, NULL };
-  g_assert_true (g_spawn_sync (NULL, (char **) argv, NULL, G_SPAWN_STDERR_TO_DEV_NULL, NULL, NULL, &output, NULL, &status,
-                               NULL));
+  g_assert_true (g_spawn_sync (NULL, (char **) argv, NULL, G_SPAWN_STDERR_TO_DEV_NULL, NULL, NULL, &output,
+                               NULL, &status, NULL));
   remove (path);
   if (!WIFEXITED (status) || WEXITSTATUS (status) != 0) {
     g_error ("%s: qemu-img check disagrees: %s", when, output);
@@ -341,7 +349,8 @@ test_power_cuts (gconstpointer data)
     const Tearing tearing = (Tearing) pick (&story, TEAR_KINDS);
     const Promise *made = last_promise (&story, cut);
     g_autofree uint8_t *touched = touched_since (&story, made, cut);
-    g_autofree char *when = g_strdup_printf ("seed %u, cut at %u of %u, tearing %u", seed, cut, disk->ops->len, tearing);
+    g_autofree char *when =
+        g_strdup_printf ("seed %u, cut at %u of %u, tearing %u", seed, cut, disk->ops->len, tearing);
     MemDisk *left = replay (&story, begin, size, disk, cut, tearing);
     check_image ("replay", 0, true, when);
     check_contents (&story, "replay", made, touched, when);
@@ -355,7 +364,7 @@ test_power_cuts (gconstpointer data)
   story_end (&story);
 }
 
-/* ---- Failing writes --------------------------------------------------------------------------------------------- */
+/* ---- Failing writes ---- */
 
 typedef struct Fault {
   unsigned countdown;
@@ -421,7 +430,8 @@ main (int argc, char **argv)
   const char *text = g_getenv ("TENON_CRASH_ROUNDS");
   const unsigned rounds = text ? (unsigned) atoi (text) : 6;
   for (unsigned i = 1; i <= rounds; i++) {
-    g_autofree char *cuts = g_strdup_printf ("/qcow2/power-cut/%u", i), *faults = g_strdup_printf ("/qcow2/fault/%u", i);
+    g_autofree char *cuts = g_strdup_printf ("/qcow2/power-cut/%u", i),
+                    *faults = g_strdup_printf ("/qcow2/fault/%u", i);
     g_test_add_data_func (cuts, GUINT_TO_POINTER (i), test_power_cuts);
     g_test_add_data_func (faults, GUINT_TO_POINTER (i), test_failing_writes);
   }

@@ -10,16 +10,16 @@
 static const struct {
   uint64_t base, size;
 } windows[] = {
-  { 0x10000000, 0x100 },   /* serial port */
-  { 0x0c000000, 0x400 },   /* PLIC: priorities */
-  { 0x0c001000, 0x1400 },  /* pending and enable bits */
-  { 0x0c200000, 0x3000 },  /* contexts */
-  { 0x02000000, 0x40 },    /* software interrupts */
-  { 0x02004000, 0x40 },    /* mtimecmp */
-  { 0x0200bff0, 0x20 },    /* mtime */
-  { 0x00101000, 0x40 },    /* clock */
-  { 0x00100000, 0x10 },    /* finisher */
-  { 0x10001000, 0x200 },   /* virtio transport */
+  { 0x10000000, 0x100 },  /* serial port */
+  { 0x0c000000, 0x400 },  /* PLIC: priorities */
+  { 0x0c001000, 0x1400 }, /* pending and enable bits */
+  { 0x0c200000, 0x3000 }, /* contexts */
+  { 0x02000000, 0x40 },   /* software interrupts */
+  { 0x02004000, 0x40 },   /* mtimecmp */
+  { 0x0200bff0, 0x20 },   /* mtime */
+  { 0x00101000, 0x40 },   /* clock */
+  { 0x00100000, 0x10 },   /* finisher */
+  { 0x10001000, 0x200 },  /* virtio transport */
 };
 
 int LLVMFuzzerTestOneInput (const uint8_t *data, size_t size);
@@ -39,7 +39,8 @@ machine_new (void)
   TnMachine *machine = tn_machine_new ("virt-rv64", &error);
   if (machine == NULL || tn_machine_set_memory (machine, 16 << 20, &error) < 0
       || tn_machine_set_boot (machine, boot, &error) < 0
-      || tn_machine_add_device (machine, "virtio-rng", NULL, NULL, &error) < 0 || tn_machine_realize (machine, &error) < 0)
+      || tn_machine_add_device (machine, "virtio-rng", NULL, NULL, &error) < 0
+      || tn_machine_realize (machine, &error) < 0)
     g_error ("%s", error->message);
   g_unlink (kernel);
   return machine;

@@ -34,8 +34,8 @@ int
 LLVMFuzzerTestOneInput (const uint8_t *data, size_t size)
 {
   g_autoptr (GError) error = NULL;
-  g_autoptr (TnManifest) manifest
-      = tn_manifest_parse ((const char *) data, size, "/plugins/format-acme.tenon", &error);
+  g_autoptr (TnManifest) manifest =
+      tn_manifest_parse ((const char *) data, size, "/plugins/format-acme.tenon", &error);
   g_assert_true ((manifest == NULL) == (error != NULL));
   for (unsigned i = 0; manifest && i < manifest->n_classes; i++)
     use_class (&manifest->classes[i]);

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* A hostile guest: the input is laid over guest memory, so that it decides every ring field and descriptor. */
+/* A hostile guest: the input is laid over guest memory, so that it decides every ring field and descriptor.
+ */
 #include "machine/virtq.h"
 
 #define RAM_SIZE 0x8000u

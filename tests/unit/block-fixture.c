@@ -4,7 +4,7 @@
 #include <ltdl.h>
 #include <stdlib.h>
 
-/* ---- Disks --------------------------------------------------------------------------------------------- */
+/* ---- Disks ---- */
 
 static GHashTable *disks;
 static GMutex disks_lock;
@@ -86,7 +86,7 @@ mem_disks_free (void)
   g_clear_pointer (&disks, g_hash_table_unref);
 }
 
-/* ---- The asynchronous protocol ---------------------------------------------------------------------------- */
+/* ---- The asynchronous protocol ---- */
 
 typedef struct Mem {
   MemDisk *disk;
@@ -115,7 +115,8 @@ mem_open (TnNode *node, const TnOptions *options, uint32_t flags, GError **error
   ((Mem *) tn_node_state (node))->disk = disk;
   disk->opens++;
   tn_node_set_size (node, disk->size);
-  TnLimits limits = { .request_alignment = disk->alignment, .memory_alignment = disk->alignment,
+  TnLimits limits = { .request_alignment = disk->alignment,
+                      .memory_alignment = disk->alignment,
                       .max_transfer = disk->max_transfer };
   tn_node_set_limits (node, &limits);
   return 0;
@@ -277,8 +278,8 @@ mem_reopen (TnNode *node, const TnOptions *options, uint32_t flags, GError **err
 }
 
 static const TnOption mem_options[] = {
-  { "filename", TN_OPTION_STRING, TN_OPTION_OPEN | TN_OPTION_CREATE | TN_OPTION_REQUIRED, NULL, "name of the disk", 0, 0,
-    NULL },
+  { "filename", TN_OPTION_STRING, TN_OPTION_OPEN | TN_OPTION_CREATE | TN_OPTION_REQUIRED, NULL,
+    "name of the disk", 0, 0, NULL },
   { NULL },
 };
 
@@ -304,7 +305,7 @@ static const TnClass mem_class = {
   .ops = &mem_ops,
 };
 
-/* ---- The blocking protocol ----------------------------------------------------------------------------------- */
+/* ---- The blocking protocol ---- */
 
 static int64_t
 memblock_pread (TnNode *node, void *buffer, uint64_t length, uint64_t offset, GError **error)
@@ -362,7 +363,7 @@ static const TnClass memblock_class = {
   .ops = &memblock_ops,
 };
 
-/* ---- A filter -------------------------------------------------------------------------------------------------- */
+/* ---- A filter ---- */
 
 typedef struct Passed {
   TnRequest request;
@@ -409,7 +410,7 @@ static const TnClass pass_class = {
   .ops = &pass_ops,
 };
 
-/* ---- A plain format ---------------------------------------------------------------------------------------------- */
+/* ---- A plain format ---- */
 
 static int
 plain_open (TnNode *node, const TnOptions *options, uint32_t flags, GError **error)
@@ -421,7 +422,9 @@ plain_open (TnNode *node, const TnOptions *options, uint32_t flags, GError **err
 static int
 plain_map (TnNode *node, uint64_t offset, uint64_t length, uint32_t flags, TnExtent *extent, GError **error)
 {
-  *extent = (TnExtent){ .length = tn_node_size (node), .kind = TN_EXTENT_DATA, .flags = TN_EXTENT_WRITABLE,
+  *extent = (TnExtent){ .length = tn_node_size (node),
+                        .kind = TN_EXTENT_DATA,
+                        .flags = TN_EXTENT_WRITABLE,
                         .source = tn_node_child (node, "file") };
   return 0;
 }
@@ -454,7 +457,7 @@ static const TnClass plain_class = {
   .ops = &plain_ops,
 };
 
-/* ---- The toy format ------------------------------------------------------------------------------------------------ */
+/* ---- The toy format ---- */
 
 #define TOY_MAGIC "TOYIMAGE"
 #define TOY_TABLE 4096
@@ -562,10 +565,10 @@ toy_slice (Toy *toy, uint64_t offset, TnMetaSlice **slice, uint8_t **entry, GErr
 static void
 toy_extent (TnNode *node, uint64_t offset, uint64_t entry, TnExtent *extent)
 {
-  static const uint32_t kinds[]
-      = { TN_EXTENT_UNALLOCATED, TN_EXTENT_ZERO, TN_EXTENT_DATA, TN_EXTENT_PACKED };
+  static const uint32_t kinds[] = { TN_EXTENT_UNALLOCATED, TN_EXTENT_ZERO, TN_EXTENT_DATA, TN_EXTENT_PACKED };
   Toy *toy = tn_node_state (node);
-  *extent = (TnExtent){ .offset = offset - offset % toy->unit, .length = toy->unit, .kind = kinds[entry & 3] };
+  *extent =
+      (TnExtent){ .offset = offset - offset % toy->unit, .length = toy->unit, .kind = kinds[entry & 3] };
   if (extent->offset + extent->length > tn_node_size (node))
     extent->length = tn_node_size (node) - extent->offset;
   if ((entry & 3) < TOY_DATA)
@@ -641,7 +644,8 @@ toy_commit (TnNode *node, TnExtent *extents, size_t n, GError **error)
     for (uint64_t done = 0; done < extents[i].length; done += toy->unit) {
       if (extents[i].offset + done >= tn_node_size (node))
         break;
-      int rc = toy_set_entry (toy, extents[i].offset + done, (extents[i].source_offset + done) << 8 | kind, error);
+      int rc =
+          toy_set_entry (toy, extents[i].offset + done, (extents[i].source_offset + done) << 8 | kind, error);
       if (rc)
         return rc;
     }
@@ -671,7 +675,8 @@ toy_unmap (TnNode *node, uint64_t offset, uint64_t length, uint32_t flags, GErro
 }
 
 static int
-toy_pack (TnNode *node, const void *in, size_t in_length, void *out, size_t out_size, size_t *out_length, GError **error)
+toy_pack (TnNode *node, const void *in, size_t in_length, void *out, size_t out_size, size_t *out_length,
+          GError **error)
 {
   const char *bytes = in;
   for (size_t i = 1; i < in_length; i++)
@@ -683,8 +688,8 @@ toy_pack (TnNode *node, const void *in, size_t in_length, void *out, size_t out_
 }
 
 static int
-toy_unpack (TnNode *node, const TnExtent *extent, const void *in, size_t in_length, void *out, size_t out_length,
-            GError **error)
+toy_unpack (TnNode *node, const TnExtent *extent, const void *in, size_t in_length, void *out,
+            size_t out_length, GError **error)
 {
   memset (out, *(const char *) in, out_length);
   return 0;
@@ -750,9 +755,10 @@ static const TnClass toy_class = {
   .ops = &toy_ops,
 };
 
-/* ---- As a linked-in plugin ---------------------------------------------------------------------------------------------- */
+/* ---- As a linked-in plugin ---- */
 
-static const TnClass *const classes[] = { &mem_class, &memblock_class, &pass_class, &plain_class, &toy_class, NULL };
+static const TnClass *const classes[] = { &mem_class,   &memblock_class, &pass_class,
+                                          &plain_class, &toy_class,      NULL };
 
 TN_PLUGIN_DEFINE (format_toy, .name = "format-toy", .version = "1", .licence = "LGPL-2.1-or-later",
                   .package = "none", .classes = classes);
@@ -766,7 +772,7 @@ const lt_dlsymlist tn_static_symbols[] = {
   { NULL, NULL },
 };
 
-/* ---- Helpers ------------------------------------------------------------------------------------------------------------- */
+/* ---- Helpers ---- */
 
 TnOptions *
 options_of (const char *text)

@@ -10,7 +10,8 @@
 #include <tenon/meta.h>
 #include <tenon/protocol.h>
 
-/* A disk in memory, opened by protocol "mem" (asynchronous) or "memblock" (blocking) with its name as filename. */
+/* A disk in memory, opened by protocol "mem" (asynchronous) or "memblock" (blocking) with its name as
+ * filename. */
 typedef struct MemOp {
   uint8_t op;
   int result;
@@ -25,14 +26,14 @@ typedef struct MemDisk {
   uint64_t size, capacity;
   bool exists;
   /* How it behaves. */
-  uint32_t alignment;        /* requests that are not aligned abort the test */
+  uint32_t alignment; /* requests that are not aligned abort the test */
   uint64_t max_transfer;
-  unsigned defer;            /* completes after so many turns of the loop; 0: at once */
+  unsigned defer; /* completes after so many turns of the loop; 0: at once */
   int (*fault) (struct MemDisk *disk, const TnRequest *request); /* non-zero: the result instead */
   void *fault_opaque;
-  bool fixed;                /* writes beyond the end are cut off */
+  bool fixed; /* writes beyond the end are cut off */
   bool log;
-  GArray *ops;               /* MemOp, in order of completion */
+  GArray *ops; /* MemOp, in order of completion */
   unsigned submitted, flushes, opens;
   uint32_t permissions, shared;
 } MemDisk;

@@ -37,7 +37,7 @@ add_backend_test (const char *name, void (*run) (TnLoop *loop))
     g_autofree char *path = g_strdup_printf ("/%s/%s", name, backends[i].name);
     BackendCase *test = g_new (BackendCase, 1);
 
-    *test = (BackendCase) { backends[i].backend, run };
+    *test = (BackendCase){ backends[i].backend, run };
     g_test_add_data_func_full (path, test, run_backend_case, g_free);
   }
 }

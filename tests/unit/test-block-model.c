@@ -2,9 +2,9 @@
 /*
  * Random requests, many at a time, compared with an array of bytes.
  *
- * Requests of one round touch disjoint bytes, though often the same units, so their outcome is known whatever the
- * order.  Where an injected fault made a change fail, the bytes may be either the old or the new ones; all around them
- * must be as before.
+ * Requests of one round touch disjoint bytes, though often the same units, so their outcome is known whatever
+ * the order.  Where an injected fault made a change fail, the bytes may be either the old or the new ones;
+ * all around them must be as before.
  */
 #include "block-fixture.h"
 
@@ -14,12 +14,12 @@ typedef struct Config {
   const char *name;
   const char *graph; /* of the node under test, over disk "top" */
   uint64_t size;
-  uint32_t unit;      /* 0: plain format */
+  uint32_t unit; /* 0: plain format */
   uint32_t alignment;
   uint64_t max_transfer;
   unsigned defer;
-  unsigned backing;   /* images below */
-  unsigned faults;    /* one write in so many fails */
+  unsigned backing; /* images below */
+  unsigned faults;  /* one write in so many fails */
 } Config;
 
 typedef struct Model {
@@ -41,7 +41,7 @@ typedef struct Op {
   bool packed;
 } Op;
 
-/* ---- Faults ------------------------------------------------------------------------------------------------ */
+/* ---- Faults ---- */
 
 static int
 random_fault (MemDisk *disk, const TnRequest *request)
@@ -52,15 +52,15 @@ random_fault (MemDisk *disk, const TnRequest *request)
   return g_rand_int_range (model->rand, 0, (int) model->config->faults) ? 0 : -EIO;
 }
 
-/* ---- One operation -------------------------------------------------------------------------------------------- */
+/* ---- One operation ---- */
 
 static void
 compare (const Model *model, uint64_t offset, const uint8_t *bytes, uint64_t length)
 {
   for (uint64_t i = 0; i < length; i++)
     if (bytes[i] != model->bytes[offset + i] && !model->unknown[offset + i])
-      g_error ("%s: byte at %" G_GUINT64_FORMAT " is %02x, should be %02x", model->config->name, offset + i, bytes[i],
-               model->bytes[offset + i]);
+      g_error ("%s: byte at %" G_GUINT64_FORMAT " is %02x, should be %02x", model->config->name, offset + i,
+               bytes[i], model->bytes[offset + i]);
 }
 
 static void
@@ -125,8 +125,9 @@ make_iov (Op *op, GRand *rand)
   uint64_t done = 0, length = op->request.length;
   unsigned n = 0;
   while (done < length) {
-    uint64_t piece = n == G_N_ELEMENTS (op->iov) - 1 ? length - done
-                                                      : (uint64_t) g_rand_int_range (rand, 1, (int) (length - done) + 1);
+    uint64_t piece = n == G_N_ELEMENTS (op->iov) - 1
+                         ? length - done
+                         : (uint64_t) g_rand_int_range (rand, 1, (int) (length - done) + 1);
     op->iov[n++] = (struct iovec){ op->buffer + done, piece };
     done += piece;
   }
@@ -167,14 +168,15 @@ submit (Model *model, TnRequestOp kind, uint64_t offset, uint64_t length)
 static TnRequestOp
 random_op (GRand *rand)
 {
-  static const TnRequestOp ops[] = { TN_REQUEST_READ,         TN_REQUEST_READ,    TN_REQUEST_READ,  TN_REQUEST_WRITE,
-                                     TN_REQUEST_WRITE,        TN_REQUEST_WRITE,   TN_REQUEST_WRITE, TN_REQUEST_WRITE,
-                                     TN_REQUEST_WRITE_ZEROES, TN_REQUEST_DISCARD, TN_REQUEST_FLUSH };
+  static const TnRequestOp ops[] = { TN_REQUEST_READ,    TN_REQUEST_READ,  TN_REQUEST_READ,
+                                     TN_REQUEST_WRITE,   TN_REQUEST_WRITE, TN_REQUEST_WRITE,
+                                     TN_REQUEST_WRITE,   TN_REQUEST_WRITE, TN_REQUEST_WRITE_ZEROES,
+                                     TN_REQUEST_DISCARD, TN_REQUEST_FLUSH };
   return ops[g_rand_int_range (rand, 0, G_N_ELEMENTS (ops))];
 }
 
-/* A round of requests in rising, disjoint ranges; discards get a round's rest to themselves, for the units around them
- * are not theirs. */
+/* A round of requests in rising, disjoint ranges; discards get a round's rest to themselves, for the units
+ * around them are not theirs. */
 static void
 round_of_requests (Model *model)
 {
@@ -198,7 +200,7 @@ round_of_requests (Model *model)
     tn_loop_iterate (tn_loop_current (), true);
 }
 
-/* ---- A run ------------------------------------------------------------------------------------------------------ */
+/* ---- A run ---- */
 
 static void
 compare_all (Model *model)
@@ -242,7 +244,8 @@ make_images (Model *model)
   g_autofree char *below = NULL;
   for (unsigned i = 0; i < config->backing; i++) {
     g_autofree char *name = g_strdup_printf ("backing%u", i);
-    /* Each one as long as the next, so that what is seen through it is what it holds; the first is shorter. */
+    /* Each one as long as the next, so that what is seen through it is what it holds; the first is shorter.
+     */
     uint64_t size = i ? model->size : model->size - 5000;
     make_toy (name, size, i & 1 ? 2048 : 8192, below);
     fill_backing (model, name, size);
@@ -312,8 +315,10 @@ static const Config configs[] = {
   { "aligned", TOY, 200000, 4096, 512, 0, 4, 1, 0 },
   { "aligned-split", TOY, 200000, 16384, 512, 8192, 4, 1, 0 },
   { "small-units-aligned", TOY, 90000, 512, 4096, 0, 4, 0, 0 },
-  { "filter", "driver=toy,file.driver=pass,file.file.driver=mem,file.file.filename=top", 200000, 4096, 512, 0, 4, 1, 0 },
-  { "nested", "driver=toy,file.driver=raw,file.file.driver=mem,file.file.filename=top", 200000, 4096, 0, 0, 4, 1, 0 },
+  { "filter", "driver=toy,file.driver=pass,file.file.driver=mem,file.file.filename=top", 200000, 4096, 512, 0,
+    4, 1, 0 },
+  { "nested", "driver=toy,file.driver=raw,file.file.driver=mem,file.file.filename=top", 200000, 4096, 0, 0, 4,
+    1, 0 },
   { "blocking", "driver=toy,file.driver=memblock,file.filename=top", 60000, 4096, 0, 0, 0, 1, 0 },
   { "detect-zeroes", TOY ",detect-zeroes=unmap", 200000, 4096, 0, 0, 4, 1, 0 },
   { "faults", TOY, 200000, 4096, 0, 0, 4, 1, 20 },

@@ -43,9 +43,13 @@ submit (Worker *worker, unsigned page, TnRequestOp kind, uint8_t value)
   op->page = page;
   op->iov = (struct iovec){ op->bytes, PAGE };
   /* Pages of the threads take turns. */
-  op->request = (TnRequest){ .op = kind, .iov = &op->iov, .n_iov = 1,
-                             .offset = (page * (uint64_t) N_THREADS + worker->number) * PAGE, .length = PAGE,
-                             .done = op_done, .opaque = op };
+  op->request = (TnRequest){ .op = kind,
+                             .iov = &op->iov,
+                             .n_iov = 1,
+                             .offset = (page * (uint64_t) N_THREADS + worker->number) * PAGE,
+                             .length = PAGE,
+                             .done = op_done,
+                             .opaque = op };
   if (kind == TN_REQUEST_WRITE)
     worker->values[page] = value;
   if (kind == TN_REQUEST_WRITE_ZEROES)
@@ -63,7 +67,9 @@ work_rounds (Worker *worker)
     for (unsigned i = 0; i < 8; i++) {
       int kind = g_rand_int_range (rand, 0, 10);
       submit (worker, page + i,
-              kind < 4 ? TN_REQUEST_READ : kind < 9 ? TN_REQUEST_WRITE : TN_REQUEST_WRITE_ZEROES,
+              kind < 4   ? TN_REQUEST_READ
+              : kind < 9 ? TN_REQUEST_WRITE
+                         : TN_REQUEST_WRITE_ZEROES,
               (uint8_t) g_rand_int (rand));
     }
     while (worker->pending)
@@ -116,6 +122,7 @@ main (int argc, char **argv)
 {
   g_test_init (&argc, &argv, NULL);
   g_test_add_data_func ("/block/threads/submit", "driver=toy,file.driver=mem,file.filename=t", test_threads);
-  g_test_add_data_func ("/block/threads/blocking", "driver=toy,file.driver=memblock,file.filename=t", test_threads);
+  g_test_add_data_func ("/block/threads/blocking", "driver=toy,file.driver=memblock,file.filename=t",
+                        test_threads);
   return g_test_run ();
 }

@@ -51,7 +51,8 @@ test_plain_and_filter (void)
 {
   MemDisk *disk = mem_disk ("a", 8192);
   disk->defer = 3;
-  TnNode *node = open_node_text ("driver=raw,file.driver=pass,file.file.driver=mem,file.file.filename=a", TN_OPEN_WRITE);
+  TnNode *node =
+      open_node_text ("driver=raw,file.driver=pass,file.file.driver=mem,file.file.filename=a", TN_OPEN_WRITE);
   write_bytes (node, 100, 200, 9);
   assert_bytes (node, 100, 200, 9);
   g_assert_cmpint (disk->bytes[100], ==, 9);

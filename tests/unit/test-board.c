@@ -5,10 +5,11 @@
 #include "machine/board.h"
 
 #define BOARD                                                                                                \
-  "[board]\nsummary=test\ncompatible=a;b\nram=0x80000000\nmemory=64M\ncpus=2\ncpus-max=4\ncpu=toy\n"        \
+  "[board]\nsummary=test\ncompatible=a;b\nram=0x80000000\nmemory=64M\ncpus=2\ncpus-max=4\ncpu=toy\n"         \
   "timebase=1000\nconsole=port\n"
 #define BOOT "[boot builtin]\nkernel=elf;raw\nkernel-offset=0x1000\nregisters=pc=@kernel;a0=@hart;a1=7\n"
-#define PORT "[device port]\nclass=serial\naddress=0x1000;0x2000\nirq=port:3\noption.speed=9600\nfdt.label=\"x\"\n"
+#define PORT                                                                                                 \
+  "[device port]\nclass=serial\naddress=0x1000;0x2000\nirq=port:3\noption.speed=9600\nfdt.label=\"x\"\n"
 
 static TnBoard *
 parse (const char *text)
@@ -23,10 +24,11 @@ parse (const char *text)
 static void
 test_good (void)
 {
-  g_autoptr (TnBoard) board = parse (BOARD PORT BOOT "[slots virtio]\nclass=mmio\naddress=0x3000\nstride=0x100\n"
-                                                    "count=4\nirq=port:8\n[interfaces]\nvirtio=disk\n"
-                                                    "[rom r]\naddress=0\nsize=0x1000\ndata=u32:1,2;u64:@fdt\n"
-                                                    "[node n]\nvalue=<1 &port>\n");
+  g_autoptr (TnBoard) board =
+      parse (BOARD PORT BOOT "[slots virtio]\nclass=mmio\naddress=0x3000\nstride=0x100\n"
+                             "count=4\nirq=port:8\n[interfaces]\nvirtio=disk\n"
+                             "[rom r]\naddress=0\nsize=0x1000\ndata=u32:1,2;u64:@fdt\n"
+                             "[node n]\nvalue=<1 &port>\n");
   g_assert_cmpstr (board->name, ==, "test");
   g_assert_cmpstr (board->compatible[1], ==, "b");
   g_assert_cmphex (board->memory, ==, 64 << 20);
@@ -75,7 +77,9 @@ static const Bad bads[] = {
   { "/board/bad/irq-syntax", BOARD PORT BOOT "[device x]\nclass=a\nirq=port\n", { "[device x]", "irq" } },
   { "/board/bad/irq-line", BOARD PORT BOOT "[device x]\nclass=a\nirq=port:1x\n", { "irq" } },
   { "/board/bad/irq-target", BOARD PORT BOOT "[device x]\nclass=a\nirq=ghost:1\n", { "irq", "ghost" } },
-  { "/board/bad/console", "[board]\nsummary=s\nram=0\ncpu=c\ntimebase=1\nconsole=ghost\n" BOOT, { "console", "ghost" } },
+  { "/board/bad/console",
+    "[board]\nsummary=s\nram=0\ncpu=c\ntimebase=1\nconsole=ghost\n" BOOT,
+    { "console", "ghost" } },
   { "/board/bad/cpus", "[board]\nsummary=s\nram=0\ncpu=c\ntimebase=1\ncpus=0\n" BOOT, { "[board]", "cpus" } },
   { "/board/bad/ram", "[board]\nsummary=s\nram=0x123\ncpu=c\ntimebase=1\n" BOOT, { "[board]", "ram" } },
   { "/board/bad/memory", "[board]\nsummary=s\nram=0\ncpu=c\ntimebase=1\nmemory=lots\n" BOOT, { "memory" } },
@@ -84,9 +88,15 @@ static const Bad bads[] = {
   { "/board/bad/harts", BOARD PORT "[boot builtin]\nkernel=raw\nharts=some\n", { "harts" } },
   { "/board/bad/register", BOARD PORT "[boot builtin]\nkernel=raw\nregisters=pc\n", { "registers" } },
   { "/board/bad/magic", BOARD PORT "[boot builtin]\nkernel=raw\nimage-magic=63:0102\n", { "image-magic" } },
-  { "/board/bad/rom-data", BOARD PORT BOOT "[rom r]\naddress=0\nsize=0x1000\ndata=u16:1\n", { "[rom r]", "data" } },
-  { "/board/bad/rom-wide", BOARD PORT BOOT "[rom r]\naddress=0\nsize=0x1000\ndata=u32:0x100000000\n", { "data" } },
-  { "/board/bad/slots-irq", BOARD PORT BOOT "[slots v]\nclass=c\naddress=1\nirq=port:1,2\n", { "[slots v]", "irq" } },
+  { "/board/bad/rom-data",
+    BOARD PORT BOOT "[rom r]\naddress=0\nsize=0x1000\ndata=u16:1\n",
+    { "[rom r]", "data" } },
+  { "/board/bad/rom-wide",
+    BOARD PORT BOOT "[rom r]\naddress=0\nsize=0x1000\ndata=u32:0x100000000\n",
+    { "data" } },
+  { "/board/bad/slots-irq",
+    BOARD PORT BOOT "[slots v]\nclass=c\naddress=1\nirq=port:1,2\n",
+    { "[slots v]", "irq" } },
 };
 
 static void

@@ -10,7 +10,7 @@
 #define RAM UINT64_C (0x80000000)
 #define SIZE UINT64_C (0x100000)
 
-/* ---- An ELF program with one segment and a symbol -------------------------------------------------- */
+/* ---- An ELF program with one segment and a symbol ---- */
 
 typedef struct Program {
   Elf64_Ehdr header;
@@ -36,11 +36,19 @@ program_init (Program *p)
   p->header.e_shoff = offsetof (Program, sections);
   p->header.e_shentsize = sizeof (Elf64_Shdr);
   p->header.e_shnum = 3;
-  p->segment = (Elf64_Phdr){ .p_type = PT_LOAD, .p_offset = offsetof (Program, code), .p_vaddr = 0x10000,
-                             .p_paddr = RAM + 0x1000, .p_filesz = sizeof p->code, .p_memsz = 0x200 };
-  p->sections[1] = (Elf64_Shdr){ .sh_type = SHT_SYMTAB, .sh_offset = offsetof (Program, symbols),
-                                 .sh_size = sizeof p->symbols, .sh_link = 2, .sh_entsize = sizeof (Elf64_Sym) };
-  p->sections[2] = (Elf64_Shdr){ .sh_type = SHT_STRTAB, .sh_offset = offsetof (Program, strings),
+  p->segment = (Elf64_Phdr){ .p_type = PT_LOAD,
+                             .p_offset = offsetof (Program, code),
+                             .p_vaddr = 0x10000,
+                             .p_paddr = RAM + 0x1000,
+                             .p_filesz = sizeof p->code,
+                             .p_memsz = 0x200 };
+  p->sections[1] = (Elf64_Shdr){ .sh_type = SHT_SYMTAB,
+                                 .sh_offset = offsetof (Program, symbols),
+                                 .sh_size = sizeof p->symbols,
+                                 .sh_link = 2,
+                                 .sh_entsize = sizeof (Elf64_Sym) };
+  p->sections[2] = (Elf64_Shdr){ .sh_type = SHT_STRTAB,
+                                 .sh_offset = offsetof (Program, strings),
                                  .sh_size = sizeof p->strings };
   memcpy (p->strings, "\0tohost", 8);
   p->symbols[1] = (Elf64_Sym){ .st_name = 1, .st_value = RAM + 0x1020 };
@@ -210,7 +218,7 @@ test_elf_headers (void)
   tn_space_free (space);
 }
 
-/* ---- Linux images and raw binaries ------------------------------------------------------------------ */
+/* ---- Linux images and raw binaries ---- */
 
 static void
 linux_header (uint8_t *header, uint64_t text_offset, uint64_t image_size)
@@ -280,7 +288,7 @@ test_missing (void)
   g_assert_cmpint (tn_boot_file_open ("/", &file, NULL), ==, -EINVAL);
 }
 
-/* ---- Device trees ----------------------------------------------------------------------------------- */
+/* ---- Device trees ---- */
 
 static int
 write_tree (TnFdt *fdt, void *opaque, GError **error)
@@ -332,7 +340,8 @@ test_fdt (void)
 static void
 test_fdt_notation (void)
 {
-  static const char *const bad[] = { "<1", "<1> x", "<&ghost>", "<0x100000000>", "<a>", "\"x", "\"x\" y", "plain" };
+  static const char *const bad[] = { "<1",  "<1> x", "<&ghost>", "<0x100000000>",
+                                     "<a>", "\"x",   "\"x\" y",  "plain" };
   for (size_t i = 0; i < G_N_ELEMENTS (bad); i++) {
     void *blob = NULL;
     size_t length;

@@ -6,7 +6,7 @@
 
 #define MS 1000000
 
-/* ---- Starting, yielding, waking ------------------------------------------------------------------ */
+/* ---- Starting, yielding, waking ---- */
 
 typedef struct Steps {
   TnCoroutine *self;
@@ -159,7 +159,7 @@ test_sleep (TnLoop *loop)
   tn_co_run (sleep_main, NULL);
 }
 
-/* ---- Registers and stacks ---------------------------------------------------------------------- */
+/* ---- Registers and stacks ---- */
 
 static double
 mix (double seed)
@@ -209,7 +209,7 @@ test_many (TnLoop *loop)
   int left = MIXERS;
 
   for (int i = 0; i < MIXERS; i++) {
-    mixers[i] = (Mixer) { .seed = i, .yields = true, .left = &left };
+    mixers[i] = (Mixer){ .seed = i, .yields = true, .left = &left };
     tn_co_start (mixer_main, &mixers[i]);
   }
   while (left > 0)
@@ -293,7 +293,7 @@ test_guard (void)
   g_test_trap_assert_failed ();
 }
 
-/* ---- Work and wakes from other threads ------------------------------------------------------------ */
+/* ---- Work and wakes from other threads ---- */
 
 static void
 work_thread (void *opaque)
@@ -363,7 +363,7 @@ test_wake_race (TnLoop *loop)
   g_thread_join (thread);
 }
 
-/* ---- Locks ------------------------------------------------------------------------------------- */
+/* ---- Locks ---- */
 
 typedef struct Fair {
   TnCoMutex mutex;
@@ -397,7 +397,7 @@ test_mutex_fair (TnLoop *loop)
 
   g_assert_true (tn_co_mutex_trylock (&fair.mutex));
   for (int i = 0; i < 5; i++) {
-    waiters[i] = (FairWaiter) { &fair, (char) ('a' + i) };
+    waiters[i] = (FairWaiter){ &fair, (char) ('a' + i) };
     tn_co_start (fair_main, &waiters[i]);
   }
   g_assert_cmpstr (fair.order->str, ==, "");
@@ -457,7 +457,7 @@ run_members (Shared *shared, TnCoroutineFunc fn, int n)
   int left = n;
 
   for (int i = 0; i < n; i++) {
-    members[i] = (Member) { shared, &left, i };
+    members[i] = (Member){ shared, &left, i };
     tn_co_start (fn, &members[i]);
   }
   while (left > 0)

@@ -6,8 +6,8 @@
 
 #define FILE_NAME "/x/format-acme.so"
 
-/* A descriptor that is in order, in memory that tests may spoil.  Each part is followed by as many bytes of rubbish as
- * it has itself, as in a plugin of a much later minor version. */
+/* A descriptor that is in order, in memory that tests may spoil.  Each part is followed by as many bytes of
+ * rubbish as it has itself, as in a plugin of a much later minor version. */
 typedef struct Sample {
   struct {
     TnPlugin value;
@@ -58,19 +58,28 @@ sample_new (void)
 {
   Sample *sample = g_malloc (sizeof *sample);
   memset (sample, 0xa5, sizeof *sample);
-  sample->ops.value = (TnFormatOps) { .size = sizeof (TnFormatOps), .map = sample_map };
-  sample->class.value = (TnClass) {
-    TN_CLASS_HEAD (TN_KIND_FORMAT, TN_FORMAT_MAJOR, TN_FORMAT_MINOR), .name = "acme", .summary = "disks",
+  sample->ops.value = (TnFormatOps){ .size = sizeof (TnFormatOps), .map = sample_map };
+  sample->class.value = (TnClass){
+    TN_CLASS_HEAD (TN_KIND_FORMAT, TN_FORMAT_MAJOR, TN_FORMAT_MINOR),
+    .name = "acme",
+    .summary = "disks",
     .options = (const TnOption *) (const void *) sample->options,
-    .magics = (const TnMagic *) (const void *) sample->magics, .ops = &sample->ops.value,
+    .magics = (const TnMagic *) (const void *) sample->magics,
+    .ops = &sample->ops.value,
   };
   set_options (sample, sizeof (TnOption));
   set_magics (sample, sizeof (TnMagic));
   memset (sample->classes, 0, sizeof sample->classes);
   sample->classes[0] = &sample->class.value;
-  sample->plugin.value = (TnPlugin) { .magic = TN_PLUGIN_MAGIC, .abi_major = TN_ABI_MAJOR, .abi_minor = TN_ABI_MINOR,
-                                      .size = sizeof (TnPlugin), .name = "format-acme", .version = "1",
-                                      .licence = "MIT", .package = "tenon-format-acme", .classes = sample->classes };
+  sample->plugin.value = (TnPlugin){ .magic = TN_PLUGIN_MAGIC,
+                                     .abi_major = TN_ABI_MAJOR,
+                                     .abi_minor = TN_ABI_MINOR,
+                                     .size = sizeof (TnPlugin),
+                                     .name = "format-acme",
+                                     .version = "1",
+                                     .licence = "MIT",
+                                     .package = "tenon-format-acme",
+                                     .classes = sample->classes };
   return sample;
 }
 
@@ -94,8 +103,8 @@ assert_adopted (const Sample *sample)
   const TnFormatOps *ops = class->ops;
   g_assert_cmpuint (ops->size, ==, sizeof (TnFormatOps));
   g_autofree char *manifest = tn_plugin_manifest (&descriptor->plugin, "format-acme.so");
-  g_autoptr (TnManifest) read_back
-      = tn_manifest_parse (manifest, strlen (manifest), "/x/format-acme.tenon", &error);
+  g_autoptr (TnManifest) read_back =
+      tn_manifest_parse (manifest, strlen (manifest), "/x/format-acme.tenon", &error);
   g_assert_no_error (error);
   g_assert_cmpuint (read_back->classes[0].magics[0].length, ==, 4);
 }
@@ -158,7 +167,7 @@ sweep (size_t real, size_t least, void (*set) (Sample *sample, size_t size))
   for (size_t size = 0; size <= 2 * real; size++) {
     Sample *sample = sample_new ();
     set (sample, size);
-    if (size >= least && size % _Alignof (void *) == 0) {
+    if (size >= least && size % _Alignof(void *) == 0) {
       assert_adopted (sample);
       g_free (sample);
     } else {

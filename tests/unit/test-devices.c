@@ -83,7 +83,7 @@ irq_pending (Fixture *f, unsigned source)
   return get (f, PLIC + 0x1000 + source / 32 * 4, 4) >> source % 32 & 1;
 }
 
-/* ---- Serial port ----------------------------------------------------------------------------------- */
+/* ---- Serial port ---- */
 
 static void
 test_uart_output (Fixture *f, gconstpointer data)
@@ -157,7 +157,7 @@ test_uart_interrupts (Fixture *f, gconstpointer data)
   g_assert_cmphex (get (f, UART + 2, 1) & 0x0f, ==, 0x06); /* overrun comes first */
 }
 
-/* ---- Interrupt controller --------------------------------------------------------------------------- */
+/* ---- Interrupt controller ---- */
 
 static void
 test_plic_registers (Fixture *f, gconstpointer data)
@@ -231,7 +231,7 @@ test_plic_priorities (Fixture *f, gconstpointer data)
   g_assert_cmphex (get (f, claim, 4), ==, UART_IRQ); /* among equals the lowest */
 }
 
-/* ---- Timers, clock, finisher ------------------------------------------------------------------------ */
+/* ---- Timers, clock, finisher ---- */
 
 static void
 test_aclint (Fixture *f, gconstpointer data)
@@ -326,7 +326,9 @@ test_reset (Fixture *f, gconstpointer data)
 static void
 test_edges (Fixture *f, gconstpointer data)
 {
-  static const uint64_t bases[] = { UART, PLIC, PLIC + 0x1000, PLIC + 0x2000, PLIC + 0x200000, CLINT, CLINT + 0x4000, RTC };
+  static const uint64_t bases[] = {
+    UART, PLIC, PLIC + 0x1000, PLIC + 0x2000, PLIC + 0x200000, CLINT, CLINT + 0x4000, RTC
+  };
   static const uint64_t values[] = { 0, 1, UINT64_MAX, INT64_MAX, UINT64_C (0x8000000080000000) };
   for (size_t b = 0; b < G_N_ELEMENTS (bases); b++) {
     for (uint64_t offset = 0; offset < 0x100; offset++) {

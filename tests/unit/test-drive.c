@@ -22,8 +22,9 @@ start (TnDrive *drive, TnRequest *request, Wait *wait, struct iovec *iov, TnRequ
   static char buffer[65536];
   *iov = (struct iovec){ buffer, length };
   *wait = (Wait){ 0 };
-  *request = (TnRequest){ .op = op, .iov = iov, .n_iov = 1, .offset = offset, .length = length, .done = wait_done,
-                          .opaque = wait };
+  *request = (TnRequest){
+    .op = op, .iov = iov, .n_iov = 1, .offset = offset, .length = length, .done = wait_done, .opaque = wait
+  };
   tn_drive_submit (drive, request);
 }
 
@@ -127,7 +128,8 @@ test_switch_under_load (void)
   GError *error = NULL;
   for (unsigned round = 0; round < 20; round++) {
     for (unsigned i = 0; i < 8; i++)
-      start (drive, &requests[i], &waits[i], &iov[i], i & 1 ? TN_REQUEST_WRITE : TN_REQUEST_READ, i * 4096, 4096);
+      start (drive, &requests[i], &waits[i], &iov[i], i & 1 ? TN_REQUEST_WRITE : TN_REQUEST_READ, i * 4096,
+             4096);
     tn_drive_set_cache_mode (drive, round & 1 ? TN_CACHE_NONE : TN_CACHE_WRITEBACK, &error);
     g_assert_no_error (error);
     tn_drive_drain (drive);

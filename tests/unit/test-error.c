@@ -27,8 +27,10 @@ test_fail_errno (void)
 static void
 test_to_errno (void)
 {
-  const GQuark domains[] = { TN_PLUGIN_ERROR, TN_OPTION_ERROR, TN_IO_ERROR, TN_BLOCK_ERROR, TN_MACHINE_ERROR };
-  g_autoptr (GError) foreign = g_error_new_literal (g_quark_from_static_string ("foreign"), ENOSPC, "foreign");
+  const GQuark domains[] = { TN_PLUGIN_ERROR, TN_OPTION_ERROR, TN_IO_ERROR, TN_BLOCK_ERROR,
+                             TN_MACHINE_ERROR };
+  g_autoptr (GError) foreign =
+      g_error_new_literal (g_quark_from_static_string ("foreign"), ENOSPC, "foreign");
 
   for (guint i = 0; i < G_N_ELEMENTS (domains); i++) {
     g_autoptr (GError) error = g_error_new_literal (domains[i], ENOSPC, "full");

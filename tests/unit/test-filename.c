@@ -73,8 +73,8 @@ test_graph (void)
   g_assert_cmpstr (tn_options_get (options, "driver"), ==, "toy");
   g_assert_cmpstr (tn_options_get (options, "file.driver"), ==, "mem");
   g_clear_pointer (&options, tn_options_free);
-  g_assert_cmpint (tn_filename_to_graph ("json:{\"driver\":\"toy\",\"file\":{\"filename\":\"x\"}}", "raw", NULL, &options,
-                                         &error),
+  g_assert_cmpint (tn_filename_to_graph ("json:{\"driver\":\"toy\",\"file\":{\"filename\":\"x\"}}", "raw",
+                                         NULL, &options, &error),
                    ==, -EINVAL);
   g_clear_error (&error);
   /* A protocol alone is opened as it is, or below the format asked for. */

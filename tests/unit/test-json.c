@@ -32,13 +32,15 @@ static void
 test_layout (void)
 {
   g_autofree char *compact = write_sample (false);
-  g_assert_cmpstr (compact, ==,
-                   "{\"name\": \"a\\\"b\\\\c\\n\\u0001\\u00E9\\uD83D\\uDE00\\u007F\", \"big\": 18446744073709551615, "
-                   "\"low\": -9223372036854775808, \"yes\": true, \"half\": 0.5, \"nan\": null, \"none\": null, "
-                   "\"list\": [1, {}, []]}");
+  g_assert_cmpstr (
+      compact, ==,
+      "{\"name\": \"a\\\"b\\\\c\\n\\u0001\\u00E9\\uD83D\\uDE00\\u007F\", \"big\": 18446744073709551615, "
+      "\"low\": -9223372036854775808, \"yes\": true, \"half\": 0.5, \"nan\": null, \"none\": null, "
+      "\"list\": [1, {}, []]}");
   g_autofree char *pretty = write_sample (true);
   g_assert_nonnull (strstr (pretty, "{\n    \"name\": \"a"));
-  g_assert_nonnull (strstr (pretty, ",\n    \"list\": [\n        1,\n        {\n        },\n        [\n        ]\n    ]\n}"));
+  g_assert_nonnull (strstr (
+      pretty, ",\n    \"list\": [\n        1,\n        {\n        },\n        [\n        ]\n    ]\n}"));
 }
 
 static void
@@ -116,15 +118,17 @@ test_splice (void)
   g_autoptr (TnJson) json = tn_json_new (text, true);
   g_autoptr (GError) error = NULL;
   tn_json_object_begin (json, NULL);
-  g_assert_cmpint (tn_json_text (json, "data", "{\"compat\":\"1.1\",\"lazy\":false,\"n\":[1,2]}", &error), ==, 0);
+  g_assert_cmpint (tn_json_text (json, "data", "{\"compat\":\"1.1\",\"lazy\":false,\"n\":[1,2]}", &error), ==,
+                   0);
   g_assert_no_error (error);
   g_assert_cmpint (tn_json_text (json, "bad", "{\"a\": 1, \"a\": 2}", &error), <, 0);
   g_assert_nonnull (error);
   tn_json_uint (json, "size", 5);
   tn_json_object_end (json);
-  g_assert_cmpstr (text->str, ==,
-                   "{\n    \"data\": {\n        \"compat\": \"1.1\",\n        \"lazy\": false,\n        \"n\": [\n"
-                   "            1,\n            2\n        ]\n    },\n    \"size\": 5\n}");
+  g_assert_cmpstr (
+      text->str, ==,
+      "{\n    \"data\": {\n        \"compat\": \"1.1\",\n        \"lazy\": false,\n        \"n\": [\n"
+      "            1,\n            2\n        ]\n    },\n    \"size\": 5\n}");
 }
 
 int

@@ -8,7 +8,7 @@
 
 #define MS 1000000
 
-/* ---- Posts ----------------------------------------------------------------------------------- */
+/* ---- Posts ---- */
 
 typedef struct PostLog {
   GArray *order;
@@ -37,7 +37,7 @@ post_number (PostLog *log, int number)
 {
   PostEntry *entry = g_new (PostEntry, 1);
 
-  *entry = (PostEntry) { log, number };
+  *entry = (PostEntry){ log, number };
   tn_loop_post (log->loop, post_record, entry);
 }
 
@@ -100,7 +100,7 @@ test_post_threads (TnLoop *loop)
   GThread *threads[POSTERS];
 
   for (int i = 0; i < POSTERS; i++) {
-    posters[i] = (Poster) { &log, i };
+    posters[i] = (Poster){ &log, i };
     threads[i] = g_thread_new ("poster", poster_main, &posters[i]);
   }
   tn_loop_run (loop);
@@ -143,7 +143,7 @@ test_nested (TnLoop *loop)
   iterate_until (loop, &nested.outer);
 }
 
-/* ---- Timers ---------------------------------------------------------------------------------- */
+/* ---- Timers ---- */
 
 typedef struct TimerLog {
   GArray *order;
@@ -180,7 +180,7 @@ test_timer_order (TnLoop *loop)
   guint stopped = 0;
 
   for (int i = 0; i < TIMERS; i++) {
-    timers[i] = (NumberedTimer) { .log = &log, .number = i };
+    timers[i] = (NumberedTimer){ .log = &log, .number = i };
     timers[i].timer = tn_timer_new (loop, timer_record, &timers[i]);
     tn_timer_set (timers[i].timer, start + 3600ll * 1000 * MS);
   }
@@ -273,7 +273,7 @@ test_timer_outlives_loop (void)
   g_assert_false (fired);
 }
 
-/* ---- Operations ------------------------------------------------------------------------------ */
+/* ---- Operations ---- */
 
 #define FILE_SIZE (1024 * 1024)
 #define BLOCK 4096
@@ -331,14 +331,14 @@ static void
 op_init (Op *op, TnFdEngine engine, int fd, TnFdOpcode opcode, uint64_t offset)
 {
   memset (op, 0, sizeof *op);
-  op->iov[0] = (struct iovec) { op->bytes, sizeof op->bytes };
-  op->op = (TnFdOp) { .opcode = (uint8_t) opcode,
-                      .engine = (uint8_t) engine,
-                      .fd = fd,
-                      .iov = op->iov,
-                      .n_iov = 1,
-                      .offset = offset,
-                      .done = op_done };
+  op->iov[0] = (struct iovec){ op->bytes, sizeof op->bytes };
+  op->op = (TnFdOp){ .opcode = (uint8_t) opcode,
+                     .engine = (uint8_t) engine,
+                     .fd = fd,
+                     .iov = op->iov,
+                     .n_iov = 1,
+                     .offset = offset,
+                     .done = op_done };
 }
 
 static int64_t
@@ -386,8 +386,8 @@ check_vectored (TnLoop *loop, TnFdEngine engine, int fd)
   Op op;
 
   op_init (&op, engine, fd, TN_FD_READ, 512);
-  op.iov[0] = (struct iovec) { op.bytes, 100 };
-  op.iov[1] = (struct iovec) { op.bytes + 100, BLOCK - 100 };
+  op.iov[0] = (struct iovec){ op.bytes, 100 };
+  op.iov[1] = (struct iovec){ op.bytes + 100, BLOCK - 100 };
   op.op.n_iov = 2;
   g_assert_cmpint (op_run (loop, &op), ==, BLOCK);
   assert_bytes (&op, 512);
@@ -552,7 +552,7 @@ test_ops_poll (TnLoop *loop)
   close (fd);
 }
 
-/* ---- Watches --------------------------------------------------------------------------------- */
+/* ---- Watches ---- */
 
 typedef struct Watched {
   TnLoop *loop;
@@ -681,7 +681,7 @@ test_watch_file (TnLoop *loop)
   close (fd);
 }
 
-/* ---- Workers --------------------------------------------------------------------------------- */
+/* ---- Workers ---- */
 
 typedef struct Job {
   GThread *caller, *worker;
@@ -713,7 +713,7 @@ test_work (TnLoop *loop)
 
   g_assert_cmpuint (tn_workers_limit (), >=, 4);
   for (guint i = 0; i < G_N_ELEMENTS (jobs); i++) {
-    jobs[i] = (Job) { .caller = g_thread_self () };
+    jobs[i] = (Job){ .caller = g_thread_self () };
     tn_loop_work (loop, job_work, job_done, &jobs[i]);
   }
   for (guint i = 0; i < G_N_ELEMENTS (jobs); i++)
@@ -757,7 +757,7 @@ test_work_parallel (TnLoop *loop)
     tn_loop_iterate (loop, true);
 }
 
-/* ---- GLib ------------------------------------------------------------------------------------ */
+/* ---- GLib ---- */
 
 static gpointer
 post_later (gpointer opaque)
@@ -849,7 +849,7 @@ test_glib (TnLoop *loop)
   tn_timer_free (timer);
 }
 
-/* ---- Current loops --------------------------------------------------------------------------- */
+/* ---- Current loops ---- */
 
 static gpointer
 current_main (gpointer opaque)

@@ -5,7 +5,7 @@
 #define RAM UINT64_C (0x80000000)
 #define SIZE UINT64_C (0x10000)
 
-/* ---- A register block that remembers -------------------------------------------------------------- */
+/* ---- A register block that remembers ---- */
 
 typedef struct Registers {
   uint64_t offset, value;
@@ -48,7 +48,7 @@ space_with_ram (void)
   return space;
 }
 
-/* ---- Tests ---------------------------------------------------------------------------------------- */
+/* ---- Tests ---- */
 
 static void
 test_ram (void)
@@ -157,7 +157,8 @@ test_bad_regions (void)
   g_assert_cmpint (tn_space_add_ram (space, "odd", 0x123, 0x1000, NULL), ==, -EINVAL);
   g_assert_cmpint (tn_space_add_ram (space, "none", 0x1000, 0, NULL), ==, -EINVAL);
   g_assert_cmpint (tn_space_add_ram (space, "wraps", UINT64_MAX - 0xfff, 0x2000, NULL), ==, -EINVAL);
-  g_assert_cmpint (tn_space_add_mmio (space, "regs", RAM + SIZE - 1, 4, &registers_ops, &registers, NULL), ==, -EEXIST);
+  g_assert_cmpint (tn_space_add_mmio (space, "regs", RAM + SIZE - 1, 4, &registers_ops, &registers, NULL), ==,
+                   -EEXIST);
   g_assert_cmpint (tn_space_remove (space, RAM + 0x1000, NULL), ==, -ENOENT);
   tn_space_free (space);
 }
@@ -194,7 +195,7 @@ test_dirty (void)
   tn_space_free (space);
 }
 
-/* ---- Watches -------------------------------------------------------------------------------------- */
+/* ---- Watches ---- */
 
 typedef struct Seen {
   unsigned calls, bytes;
@@ -242,7 +243,7 @@ test_watch (void)
   tn_space_free (space);
 }
 
-/* ---- Changing the map under readers --------------------------------------------------------------- */
+/* ---- Changing the map under readers ---- */
 
 typedef struct Race {
   TnSpace *space;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * The metadata service: what is read is what was written, and the declared order holds in the log of writes and
- * flushes, whatever the workload.
+ * The metadata service: what is read is what was written, and the declared order holds in the log of writes
+ * and flushes, whatever the workload.
  */
 #include "block-fixture.h"
 
@@ -9,8 +9,8 @@
 #define N_CACHES 3
 #define N_SLICES 16 /* per cache */
 
-/* Each slice's first word is a version.  `needs` are the versions of other slices, and the data, that had to be stable
- * before this version could be on the disk. */
+/* Each slice's first word is a version.  `needs` are the versions of other slices, and the data, that had to
+ * be stable before this version could be on the disk. */
 typedef struct Need {
   unsigned cache, slice;
   uint64_t version;
@@ -29,9 +29,9 @@ typedef struct World {
   uint64_t next_version, data_written;
   uint64_t current[N_CACHES][N_SLICES];
   bool dirty[N_CACHES][N_SLICES];
-  GHashTable *versions;            /* version number → Version */
+  GHashTable *versions; /* version number → Version */
   /* What slices dirtied from now on need. */
-  GArray *pending[N_CACHES];       /* Need */
+  GArray *pending[N_CACHES]; /* Need */
   uint64_t pending_data[N_CACHES];
 } World;
 
@@ -44,7 +44,7 @@ slice_offset (unsigned cache, unsigned slice)
   return (slice * N_CACHES + cache) * (uint64_t) SLICE;
 }
 
-/* ---- Basics -------------------------------------------------------------------------------------------------- */
+/* ---- Basics ---- */
 
 static void
 in_coroutine (void (*fn) (void *), void *opaque)
@@ -113,7 +113,8 @@ barriers_main (void *unused)
 {
   MemDisk *disk = mem_disk ("m", 65536);
   TnNode *node = open_node_text ("driver=mem,filename=m", TN_OPEN_WRITE);
-  TnMetaCache *caches[2] = { tn_meta_cache_new (node, "refcounts", 512, 8192), tn_meta_cache_new (node, "L2", 512, 8192) };
+  TnMetaCache *caches[2] = { tn_meta_cache_new (node, "refcounts", 512, 8192),
+                             tn_meta_cache_new (node, "L2", 512, 8192) };
   GError *error = NULL;
   TnMetaSlice *slice;
   disk->log = true;
@@ -201,7 +202,7 @@ test_failures (void)
   in_coroutine (failures_main, NULL);
 }
 
-/* ---- Random order ------------------------------------------------------------------------------------------------ */
+/* ---- Random order ---- */
 
 static void
 free_version (void *data)
@@ -245,8 +246,8 @@ change_slice (World *world, unsigned cache, unsigned slice)
   tn_meta_put (pinned);
 }
 
-/* The model's view: all versions of @before that exist now are needed; being already stable, a need is void, so there
- * is no harm in naming too many. */
+/* The model's view: all versions of @before that exist now are needed; being already stable, a need is void,
+ * so there is no harm in naming too many. */
 static void
 declare_order (World *world, unsigned after, unsigned before)
 {
@@ -316,7 +317,8 @@ check_version (World *world, const Replay *replay, uint64_t number)
   g_assert_cmpuint (replay->data_stable, >=, version->needs_data);
   for (guint i = 0; i < version->needs->len; i++) {
     Need *need = &g_array_index (version->needs, Need, i);
-    /* Versions rise, so a later one on the disk means that this one had been there or was replaced in memory. */
+    /* Versions rise, so a later one on the disk means that this one had been there or was replaced in memory.
+     */
     g_assert_cmpuint (replay->stable[need->cache][need->slice], >=, need->version);
   }
 }

@@ -72,9 +72,10 @@ static void
 add_manifest (const Folder *folder, const char *kind, const char *name, const char *rest)
 {
   g_autofree char *file_name = g_strdup_printf ("%s-%s.tenon", kind, name);
-  g_autofree char *text = g_strdup_printf ("[plugin]\nname=%s-%s\nabi=1.0\nversion=1\nlicence=MIT\npackage=acme-%s\n"
-                                           "[%s %s]\nversion=1.0\nsummary=about %s\n%s\n",
-                                           kind, name, name, kind, name, name, rest);
+  g_autofree char *text =
+      g_strdup_printf ("[plugin]\nname=%s-%s\nabi=1.0\nversion=1\nlicence=MIT\npackage=acme-%s\n"
+                       "[%s %s]\nversion=1.0\nsummary=about %s\n%s\n",
+                       kind, name, name, kind, name, name, rest);
   write_file (folder, file_name, text, -1);
 }
 
@@ -182,10 +183,11 @@ test_not_found (Folder *folder, gconstpointer data)
   assert_not_found (folder, TN_KIND_FORMAT, "", "''", NULL);
   GError *why = NULL;
   const TnClass *class = tn_registry_find_scheme (folder->registry, "gopher", &why);
-  assert_failed (class, why, (const char *const[]) { "URI scheme 'gopher'", "install", NULL });
+  assert_failed (class, why, (const char *const[]){ "URI scheme 'gopher'", "install", NULL });
   /* No failure is remembered. */
   add_manifest (folder, "cpu", "late", "");
-  assert_not_found (folder, TN_KIND_CPU, "late", "cpu-late.so", "is missing", "install package 'acme-late'", NULL);
+  assert_not_found (folder, TN_KIND_CPU, "late", "cpu-late.so", "is missing", "install package 'acme-late'",
+                    NULL);
 }
 
 static void
@@ -212,7 +214,8 @@ test_stale_manifest (Folder *folder, gconstpointer data)
   g_autofree char *text = g_strconcat (manifest_text (), "[format more]\nversion=1.0\nsummary=more\n", NULL);
   write_file (folder, "format-fixture.tenon", text, -1);
   assert_found (folder, TN_KIND_FORMAT, "fixture", "fixture");
-  assert_not_found (folder, TN_KIND_FORMAT, "more", "does not match", "format-fixture.tenon", "reinstall", NULL);
+  assert_not_found (folder, TN_KIND_FORMAT, "more", "does not match", "format-fixture.tenon", "reinstall",
+                    NULL);
 }
 
 static void
@@ -275,7 +278,8 @@ static void
 test_trust_folder (Folder *folder, gconstpointer data)
 {
   g_chmod (folder->path, 0777);
-  assert_not_found (folder, TN_KIND_FORMAT, "fixture", folder->path, "not trusted", "mode 0777", "chmod go-w", NULL);
+  assert_not_found (folder, TN_KIND_FORMAT, "fixture", folder->path, "not trusted", "mode 0777", "chmod go-w",
+                    NULL);
   g_autoptr (GError) error = NULL;
   g_assert_cmpint (tn_registry_add_directory (folder->registry, folder->path, &error), ==, -EPERM);
   g_clear_error (&error);
@@ -318,7 +322,8 @@ test_allow (Folder *folder, gconstpointer data)
   add_manifest (folder, "format", "other", "");
   tn_registry_allow (folder->registry, "other", &error);
   g_assert_no_error (error);
-  assert_not_found (folder, TN_KIND_FORMAT, "fixture", "format 'fixture' is not allowed", "add 'format-fixture'", NULL);
+  assert_not_found (folder, TN_KIND_FORMAT, "fixture", "format 'fixture' is not allowed",
+                    "add 'format-fixture'", NULL);
   g_assert_cmpuint (count_all (folder, 0), ==, 1);
   tn_registry_allow (folder->registry, "other, fixed", &error);
   g_assert_no_error (error);

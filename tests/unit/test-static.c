@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* A plugin that is linked in, as --enable-static-plugins=format-fixture would do: the table of such plugins is made by
- * the same script, and libltdl finds it among what is preloaded. */
+/* A plugin that is linked in, as --enable-static-plugins=format-fixture would do: the table of such plugins
+ * is made by the same script, and libltdl finds it among what is preloaded. */
 #include <tenon/format.h>
 
 #include "plugin/load.h"

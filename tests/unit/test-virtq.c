@@ -36,7 +36,8 @@ get (Fixture *f, uint64_t address, unsigned bytes)
 }
 
 static void
-describe (Fixture *f, uint64_t table, unsigned index, uint64_t address, uint32_t length, unsigned flags, unsigned next)
+describe (Fixture *f, uint64_t table, unsigned index, uint64_t address, uint32_t length, unsigned flags,
+          unsigned next)
 {
   uint64_t at = table + 16 * index;
   put (f, at, 8, address);
@@ -265,7 +266,8 @@ test_refuses_rings (Fixture *f, gconstpointer data)
   g_assert_false (tn_virtq_enable (&f->queue, f->space, SIZE, DESCRIPTORS + 8, AVAILABLE, USED));
   g_assert_false (tn_virtq_enable (&f->queue, f->space, SIZE, DESCRIPTORS, AVAILABLE + 1, USED));
   g_assert_false (tn_virtq_enable (&f->queue, f->space, SIZE, DESCRIPTORS, AVAILABLE, USED + 2));
-  g_assert_false (tn_virtq_enable (&f->queue, f->space, SIZE, DESCRIPTORS, AVAILABLE, RAM_BASE + RAM_SIZE - 4));
+  g_assert_false (
+      tn_virtq_enable (&f->queue, f->space, SIZE, DESCRIPTORS, AVAILABLE, RAM_BASE + RAM_SIZE - 4));
   g_assert_false (tn_virtq_enable (&f->queue, f->space, SIZE, UINT64_MAX & ~15ull, AVAILABLE, USED));
 }
 

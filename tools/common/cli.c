@@ -3,7 +3,9 @@
 #include "cli.h"
 
 static const char *const output_choices[] = { "human", "json", NULL };
-static const char *const cache_choices[] = { "none", "writeback", "writethrough", "directsync", "unsafe", NULL };
+static const char *const cache_choices[] = {
+  "none", "writeback", "writethrough", "directsync", "unsafe", NULL
+};
 
 typedef struct StandardOption {
   uint32_t bit;
@@ -11,14 +13,18 @@ typedef struct StandardOption {
 } StandardOption;
 
 static const StandardOption standard_options[] = {
-  { CLI_FORMAT, { "format", 'f', "FMT", "format of the image; it is recognised by its contents when not given", NULL } },
-  { CLI_IMAGE_OPTS, { "image-opts", 0, NULL, "the image is given as key=value options, not as a file name", NULL } },
+  { CLI_FORMAT,
+    { "format", 'f', "FMT", "format of the image; it is recognised by its contents when not given", NULL } },
+  { CLI_IMAGE_OPTS,
+    { "image-opts", 0, NULL, "the image is given as key=value options, not as a file name", NULL } },
   { CLI_OBJECT, { "object", 0, "DEFINITION", "define an object, such as secret,id=ID,file=FILE", NULL } },
   { CLI_SHARE, { "force-share", 'U', NULL, "open the image even while another program writes to it", NULL } },
   { CLI_UNTRUSTED, { "untrusted", 0, NULL, "refuse images that refer to other files", NULL } },
   { CLI_CACHE, { "cache", 't', "MODE", "cache mode for the image that is written", cache_choices } },
-  { CLI_SOURCE_CACHE, { "source-cache", 'T', "MODE", "cache mode for the images that are read", cache_choices } },
-  { CLI_OUTPUT, { "output", 0, "FORM", "print text for people (human) or for programs (json)", output_choices } },
+  { CLI_SOURCE_CACHE,
+    { "source-cache", 'T', "MODE", "cache mode for the images that are read", cache_choices } },
+  { CLI_OUTPUT,
+    { "output", 0, "FORM", "print text for people (human) or for programs (json)", output_choices } },
   { CLI_PROGRESS, { "progress", 'p', NULL, "show progress", NULL } },
   { CLI_QUIET, { "quiet", 'q', NULL, "print nothing but errors", NULL } },
 };
@@ -111,8 +117,8 @@ check_choice (const CliOption *option, const char *value, GError **error)
     return 0;
   g_autofree char *choices = g_strjoinv (", ", (char **) option->choices);
   g_autofree char *hint = cli_hint (value, option->choices);
-  return tn_fail (error, TN_OPTION_ERROR, EINVAL, "option --%s takes one of %s, not '%s'%s", option->name, choices,
-                  value, hint);
+  return tn_fail (error, TN_OPTION_ERROR, EINVAL, "option --%s takes one of %s, not '%s'%s", option->name,
+                  choices, value, hint);
 }
 
 static int
@@ -136,7 +142,8 @@ static int
 take_value (Cursor *cursor, const CliOption *option, const char **value, GError **error)
 {
   if (cursor->at >= cursor->argc)
-    return tn_fail (error, TN_OPTION_ERROR, EINVAL, "option --%s needs a value: %s", option->name, option->arg);
+    return tn_fail (error, TN_OPTION_ERROR, EINVAL, "option --%s needs a value: %s", option->name,
+                    option->arg);
   *value = cursor->argv[cursor->at++];
   return 0;
 }
@@ -150,8 +157,8 @@ parse_long (CliArgs *args, Cursor *cursor, const char *text, GError **error)
   if (!option) {
     g_autofree char *name = g_strndup (text, length);
     g_autofree char *hint = option_hint (args->command, name);
-    return tn_fail (error, TN_OPTION_ERROR, EINVAL, "%s option '--%s'%s", ambiguous ? "ambiguous" : "unknown", name,
-                    hint);
+    return tn_fail (error, TN_OPTION_ERROR, EINVAL, "%s option '--%s'%s", ambiguous ? "ambiguous" : "unknown",
+                    name, hint);
   }
   const char *value = NULL;
   if (text[length] == '=') {
@@ -199,8 +206,8 @@ check_words (const CliArgs *args, GError **error)
   if (args->n_words < command->min_words)
     return tn_fail (error, TN_OPTION_ERROR, EINVAL, "missing argument: %s is needed", command->words);
   if (args->n_words > command->max_words)
-    return tn_fail (error, TN_OPTION_ERROR, EINVAL, "unexpected argument '%s': expected %s", args->words[command->max_words],
-                    command->words ? command->words : "none");
+    return tn_fail (error, TN_OPTION_ERROR, EINVAL, "unexpected argument '%s': expected %s",
+                    args->words[command->max_words], command->words ? command->words : "none");
   return 0;
 }
 
@@ -292,7 +299,8 @@ cli_parse_size (const char *text, const char *what, uint64_t *value, GError **er
   if (tn_parse_size (text, value, NULL) == 0)
     return 0;
   return tn_fail (error, TN_OPTION_ERROR, EINVAL,
-                  "%s '%s' is not a size: write bytes, or a number with k, M, G, T, P or E (powers of 1024)", what, text);
+                  "%s '%s' is not a size: write bytes, or a number with k, M, G, T, P or E (powers of 1024)",
+                  what, text);
 }
 
 int
@@ -317,7 +325,8 @@ cli_uint (const CliArgs *args, const char *name, uint64_t min, uint64_t max, uin
   guint64 number = g_ascii_strtoull (text, &end, 0);
   if (negative || errno || end == text || *end || number < min || number > max)
     return tn_fail (error, TN_OPTION_ERROR, EINVAL,
-                    "--%s '%s' is not a number from %" G_GUINT64_FORMAT " to %" G_GUINT64_FORMAT, name, text, min, max);
+                    "--%s '%s' is not a number from %" G_GUINT64_FORMAT " to %" G_GUINT64_FORMAT, name, text,
+                    min, max);
   *value = number;
   return 0;
 }

@@ -19,7 +19,8 @@
  *
  * A command reads its options by long name (cli_flag(), cli_text(), …), prints with cli_print(), reports
  * failures with cli_error() or cli_fail() and returns the exit status.  A tool without sub-commands on its
- * command line sets `.self` instead; its `.commands` are then those of its own prompt, parsed with cli_parse().
+ * command line sets `.self` instead; its `.commands` are then those of its own prompt, parsed with
+ * cli_parse().
  *
  * Spelling: `-q`, `-f FMT`, `-fFMT`, `-qf FMT`, `--format=FMT`, `--format FMT`, unambiguous beginnings of
  * long names, options after words, `--` ends the options.
@@ -64,17 +65,17 @@ typedef struct CliStatus {
 } CliStatus;
 
 struct CliCommand {
-  const char *name; /* NULL ends the table */
-  const char *alias; /* another name, or NULL */
-  const char *summary; /* lower case, no final full stop */
-  const char *words; /* what --help shows after the options: "FILENAME [SIZE]" */
+  const char *name;              /* NULL ends the table */
+  const char *alias;             /* another name, or NULL */
+  const char *summary;           /* lower case, no final full stop */
+  const char *words;             /* what --help shows after the options: "FILENAME [SIZE]" */
   unsigned min_words, max_words; /* max 0 with min 0: none */
-  bool last_word_plain; /* the last word is one even if it begins with a dash (-5M) */
-  uint32_t standard; /* CliStandard bits */
-  const CliOption *options; /* or NULL */
-  const CliStatus *statuses; /* or NULL */
-  const char *details; /* paragraphs for --help and the manual; lines end by \n; or NULL */
-  int (*run) (CliArgs *args); /* returns the exit status */
+  bool last_word_plain;          /* the last word is one even if it begins with a dash (-5M) */
+  uint32_t standard;             /* CliStandard bits */
+  const CliOption *options;      /* or NULL */
+  const CliStatus *statuses;     /* or NULL */
+  const char *details;           /* paragraphs for --help and the manual; lines end by \n; or NULL */
+  int (*run) (CliArgs *args);    /* returns the exit status */
 };
 
 struct CliTool {
@@ -98,15 +99,15 @@ struct CliArgs {
   unsigned n_given;
   const char **words;
   unsigned n_words;
-  GString *out;    /* text not yet written to standard output */
+  GString *out; /* text not yet written to standard output */
   bool out_failed;
   int out_errno;
 };
 
 int cli_main (const CliTool *tool, int argc, char **argv);
 
-/* Fills @args (zeroed but for tool) from argv[0..argc), which does not hold the command's name.  cli_args_clear()
- * frees what it took.  Does not print. */
+/* Fills @args (zeroed but for tool) from argv[0..argc), which does not hold the command's name.
+ * cli_args_clear() frees what it took.  Does not print. */
 int cli_parse (CliArgs *args, const CliCommand *command, int argc, char *const *argv, GError **error);
 void cli_args_clear (CliArgs *args);
 
@@ -116,7 +117,8 @@ const char *cli_text (const CliArgs *args, const char *name);
 const char *cli_text_nth (const CliArgs *args, const char *name, unsigned nth);
 /* Leaves *value alone when the option is absent. */
 int cli_size (const CliArgs *args, const char *name, uint64_t *value, GError **error);
-int cli_uint (const CliArgs *args, const char *name, uint64_t min, uint64_t max, uint64_t *value, GError **error);
+int cli_uint (const CliArgs *args, const char *name, uint64_t min, uint64_t max, uint64_t *value,
+              GError **error);
 /* As tn_parse_size(), naming @what. */
 int cli_parse_size (const char *text, const char *what, uint64_t *value, GError **error);
 bool cli_json (const CliArgs *args);

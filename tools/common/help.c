@@ -46,7 +46,8 @@ append_option (GString *out, const CliOption *option)
 {
   g_autoptr (GString) left = g_string_new ("  ");
   g_string_append_printf (left, option->letter ? "-%c, " : "    ", option->letter);
-  g_string_append_printf (left, "--%s%s%s", option->name, option->arg ? "=" : "", option->arg ? option->arg : "");
+  g_string_append_printf (left, "--%s%s%s", option->name, option->arg ? "=" : "",
+                          option->arg ? option->arg : "");
   if (!option->choices) {
     append_entry (out, left->str, option->help);
     return;
@@ -94,9 +95,11 @@ cli_synopsis (const CliCommand *command)
       continue;
     g_string_append (out, " [");
     if (option->letter)
-      g_string_append_printf (out, "-%c%s%s", option->letter, option->arg ? " " : "", option->arg ? option->arg : "");
+      g_string_append_printf (out, "-%c%s%s", option->letter, option->arg ? " " : "",
+                              option->arg ? option->arg : "");
     else
-      g_string_append_printf (out, "--%s%s%s", option->name, option->arg ? "=" : "", option->arg ? option->arg : "");
+      g_string_append_printf (out, "--%s%s%s", option->name, option->arg ? "=" : "",
+                              option->arg ? option->arg : "");
     g_string_append_c (out, ']');
   }
   if (command->words)

@@ -16,7 +16,8 @@ cli_cache (const CliArgs *args, const char *name, TnCacheMode fallback, CliCache
       return ret;
   }
   bool through = mode == TN_CACHE_WRITETHROUGH || mode == TN_CACHE_DIRECTSYNC;
-  *cache = (CliCache){ .mode = mode, .open_flags = tn_cache_mode_open_flags (mode),
+  *cache = (CliCache){ .mode = mode,
+                       .open_flags = tn_cache_mode_open_flags (mode),
                        .write_flags = through ? TN_REQUEST_FUA : 0 };
   return 0;
 }
@@ -35,7 +36,8 @@ check_object (const char *text, GError **error)
   if (!tn_options_has (options, "id"))
     return tn_fail (error, TN_OPTION_ERROR, EINVAL, "--object secret needs id=NAME");
   if (tn_options_has (options, "keyid"))
-    return tn_fail (error, TN_OPTION_ERROR, ENOTSUP, "--object secret,keyid= is not supported; give the secret with file=");
+    return tn_fail (error, TN_OPTION_ERROR, ENOTSUP,
+                    "--object secret,keyid= is not supported; give the secret with file=");
   if (tn_options_has (options, "data") == tn_options_has (options, "file"))
     return tn_fail (error, TN_OPTION_ERROR, EINVAL, "--object secret needs either file=FILE or data=TEXT");
   return 0;
@@ -58,7 +60,8 @@ open_options (const char *text, const TnOptions *more, uint32_t flags, TnNode **
 {
   if (!strchr (text, '='))
     return tn_fail (error, TN_OPTION_ERROR, EINVAL,
-                    "--image-opts takes key=value options, not '%s'; write driver=FORMAT,file.filename=%s", text, text);
+                    "--image-opts takes key=value options, not '%s'; write driver=FORMAT,file.filename=%s",
+                    text, text);
   g_autoptr (TnOptions) options = tn_options_new ();
   int ret = tn_options_parse (options, text, NULL, error);
   if (ret < 0)
@@ -71,12 +74,13 @@ open_options (const char *text, const TnOptions *more, uint32_t flags, TnNode **
 static uint32_t
 shared_flags (const CliArgs *args)
 {
-  return (cli_flag (args, "force-share") ? TN_OPEN_SHARED : 0) | (cli_flag (args, "untrusted") ? TN_OPEN_UNTRUSTED : 0);
+  return (cli_flag (args, "force-share") ? TN_OPEN_SHARED : 0)
+         | (cli_flag (args, "untrusted") ? TN_OPEN_UNTRUSTED : 0);
 }
 
 int
-cli_open_as (const CliArgs *args, const char *name, bool image_opts, const char *format, const TnOptions *more,
-             uint32_t flags, TnNode **node, GError **error)
+cli_open_as (const CliArgs *args, const char *name, bool image_opts, const char *format,
+             const TnOptions *more, uint32_t flags, TnNode **node, GError **error)
 {
   GError *why = NULL;
   flags |= shared_flags (args);
@@ -105,8 +109,8 @@ cli_open (const CliArgs *args, const char *name, uint32_t flags, TnNode **node, 
   if (ret < 0)
     return ret;
   if (image_opts && format)
-    return tn_fail (error, TN_OPTION_ERROR, EINVAL, "--image-opts and --format exclude each other; write driver=%s",
-                    format);
+    return tn_fail (error, TN_OPTION_ERROR, EINVAL,
+                    "--image-opts and --format exclude each other; write driver=%s", format);
   return cli_open_as (args, name, image_opts, format, NULL, flags, node, error);
 }
 
@@ -152,7 +156,8 @@ static TnOption
 option_row (const TnClass *class, size_t index)
 {
   TnOption row = { 0 };
-  memcpy (&row, (const char *) class->options + index * class->option_size, MIN (sizeof row, class->option_size));
+  memcpy (&row, (const char *) class->options + index * class->option_size,
+          MIN (sizeof row, class->option_size));
   return row;
 }
 

@@ -21,13 +21,14 @@ int cli_cache (const CliArgs *args, const char *name, TnCacheMode fallback, CliC
 /* Checks every --object; what it defines and Tenon cannot use is refused. */
 int cli_check_objects (const CliArgs *args, GError **error);
 
-/* Opens @name, which is key=value options when @image_opts.  @format may be NULL (probe), also @more, options for the
- * top node.  -U and --untrusted of @args are obeyed.  The error names the image. */
-int cli_open_as (const CliArgs *args, const char *name, bool image_opts, const char *format, const TnOptions *more,
-                 uint32_t flags, TnNode **node, GError **error);
+/* Opens @name, which is key=value options when @image_opts.  @format may be NULL (probe), also @more, options
+ * for the top node.  -U and --untrusted of @args are obeyed.  The error names the image. */
+int cli_open_as (const CliArgs *args, const char *name, bool image_opts, const char *format,
+                 const TnOptions *more, uint32_t flags, TnNode **node, GError **error);
 /* As the command's own -f and --image-opts say. */
 int cli_open (const CliArgs *args, const char *name, uint32_t flags, TnNode **node, GError **error);
-/* Closes a node that has been written, reporting what could not be stored: @status, or EXIT_FAILURE on an error. */
+/* Closes a node that has been written, reporting what could not be stored: @status, or EXIT_FAILURE on an
+ * error. */
 int cli_close (CliArgs *args, TnNode *node, int status);
 
 /* Whether @format names a format class (-O, -f); the error lists or suggests. */

@@ -87,7 +87,8 @@ append_man_options (GString *out, const CliTool *tool)
     append_man_option (out, option);
   for (option = cli_tool_options; option->name; option++)
     append_man_option (out, option);
-  for (const CliStatus *status = tool->self ? tool->self->statuses : NULL; status && status->meaning; status++)
+  for (const CliStatus *status = tool->self ? tool->self->statuses : NULL; status && status->meaning;
+       status++)
     g_string_append_printf (out, ".PP\nExit status %d: %s.\n", status->status, status->meaning);
 }
 
@@ -103,7 +104,8 @@ cli_manual (const CliTool *tool)
   g_string_append (out, "\n.SH SYNOPSIS\n.B ");
   append_roff (out, tool->name);
   g_string_append_printf (out, "\n[\\fIOPTION\\fR]... %s\n",
-                          tool->self ? (tool->self->words ? tool->self->words : "") : "\\fICOMMAND\\fR [\\fIOPTION\\fR]... \\fIARGUMENT\\fR...");
+                          tool->self ? (tool->self->words ? tool->self->words : "")
+                                     : "\\fICOMMAND\\fR [\\fIOPTION\\fR]... \\fIARGUMENT\\fR...");
   if (tool->details) {
     g_string_append (out, ".SH DESCRIPTION\n");
     append_man_details (out, tool->details);
@@ -150,16 +152,18 @@ cli_completion (const CliTool *tool)
   GString *out = g_string_new (NULL);
   g_autofree char *function = g_strdup_printf ("_%s", tool->name);
   g_strdelimit (function, "-", '_');
-  g_string_append_printf (out,
-                          "# bash completion for %s\n%s ()\n{\n"
-                          "  local word=${COMP_WORDS[COMP_CWORD]} before=${COMP_WORDS[COMP_CWORD-1]} command= i\n"
-                          "  COMPREPLY=()\n"
-                          "  if [ \"$word\" = = ]; then word=; fi\n"
-                          "  if [ \"$before\" = = ]; then before=${COMP_WORDS[COMP_CWORD-2]}; fi\n",
-                          tool->name, function);
+  g_string_append_printf (
+      out,
+      "# bash completion for %s\n%s ()\n{\n"
+      "  local word=${COMP_WORDS[COMP_CWORD]} before=${COMP_WORDS[COMP_CWORD-1]} command= i\n"
+      "  COMPREPLY=()\n"
+      "  if [ \"$word\" = = ]; then word=; fi\n"
+      "  if [ \"$before\" = = ]; then before=${COMP_WORDS[COMP_CWORD-2]}; fi\n",
+      tool->name, function);
   if (!tool->self)
-    g_string_append (out, "  for ((i = 1; i < COMP_CWORD; i++)); do\n"
-                          "    case ${COMP_WORDS[i]} in -*) ;; *) command=${COMP_WORDS[i]}; break;; esac\n  done\n");
+    g_string_append (
+        out, "  for ((i = 1; i < COMP_CWORD; i++)); do\n"
+             "    case ${COMP_WORDS[i]} in -*) ;; *) command=${COMP_WORDS[i]}; break;; esac\n  done\n");
   g_string_append (out, "  case \"$command $before\" in\n");
   const CliCommand alone[] = { tool->self ? *tool->self : (CliCommand){ 0 }, { 0 } };
   const CliCommand *commands = tool->self ? alone : tool->commands;
@@ -178,7 +182,8 @@ cli_completion (const CliTool *tool)
     g_string_append (out, "';;\n");
   }
   g_string_append_printf (out,
-                          "  esac\n  case \"$word\" in\n    -*) ;;\n    *) if [ -n \"$command\" ] || %s; then return; fi;;\n  esac\n"
+                          "  esac\n  case \"$word\" in\n    -*) ;;\n    *) if [ -n \"$command\" ] || %s; "
+                          "then return; fi;;\n  esac\n"
                           "  COMPREPLY=($(compgen -W \"$options\" -- \"$word\"))\n"
                           "  case \"$COMPREPLY\" in *=) compopt -o nospace;; esac\n"
                           "}\ncomplete -o default -F %s %s\n",

@@ -34,10 +34,10 @@ show_terminal (CliProgress *progress, int64_t now)
   double seconds = (double) (now - progress->began_ns) / SECOND_NS;
   double rate = seconds > 0.01 ? progress->done / seconds : 0;
   double left = rate > 0 ? (progress->total - MIN (progress->done, progress->total)) / rate : 0;
-  g_autofree char *line = g_strdup_printf (
-      "\r%s of %s (%.1f%%)  %s/s  %s left\033[K", cli_human_size (progress->done).text,
-      cli_human_size (progress->total).text, percent (progress), cli_human_size (rate).text,
-      rate > 0 ? cli_human_time (left).text : "-:--");
+  g_autofree char *line =
+      g_strdup_printf ("\r%s of %s (%.1f%%)  %s/s  %s left\033[K", cli_human_size (progress->done).text,
+                       cli_human_size (progress->total).text, percent (progress), cli_human_size (rate).text,
+                       rate > 0 ? cli_human_time (left).text : "-:--");
   cli_write (STDERR_FILENO, line, strlen (line));
   progress->visible = true;
   progress->shown_ns = now;

@@ -23,8 +23,8 @@ typedef struct CliProgress {
 
 /* @total is in bytes.  @step: percent between two lines for scripts. */
 void cli_progress_begin (CliProgress *progress, CliArgs *args, uint64_t total, double step);
-/* From now on SIGINT, SIGTERM and SIGHUP no longer end the program: they are noted by cli_progress_set(), and the caller
- * stops and tidies up.  For after cli_progress_begin(). */
+/* From now on SIGINT, SIGTERM and SIGHUP no longer end the program: they are noted by cli_progress_set(), and
+ * the caller stops and tidies up.  For after cli_progress_begin(). */
 void cli_progress_catch_stop (CliProgress *progress);
 /* -EINTR when such a signal has come, else 0. */
 int cli_progress_stop (const CliProgress *progress);

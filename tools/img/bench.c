@@ -38,7 +38,7 @@ struct Bench {
   uint64_t failed_offset;
 };
 
-/* ---- The loop ------------------------------------------------------------------------------------------------- */
+/* ---- The loop ---- */
 
 static void bench_pump (Bench *bench);
 
@@ -136,7 +136,7 @@ bench_run_loop (Bench *bench)
   }
 }
 
-/* ---- Setting up -------------------------------------------------------------------------------------------------- */
+/* ---- Setting up ---- */
 
 static int
 bench_allocate (Bench *bench, GError **error)
@@ -144,9 +144,12 @@ bench_allocate (Bench *bench, GError **error)
   uint64_t stride = (bench->buffer_size + 4095) & ~(uint64_t) 4095;
   size_t total = MAX (stride * bench->depth, 1);
   if (stride > MAX_BUFFERS / bench->depth)
-    return tn_fail (error, TN_OPTION_ERROR, EINVAL, "%" G_GUINT64_FORMAT " buffers of %" G_GUINT64_FORMAT " bytes are too many; reduce -d or -s",
+    return tn_fail (error, TN_OPTION_ERROR, EINVAL,
+                    "%" G_GUINT64_FORMAT " buffers of %" G_GUINT64_FORMAT
+                    " bytes are too many; reduce -d or -s",
                     bench->depth, bench->buffer_size);
-  bench->buffers = mmap (NULL, total, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_POPULATE, -1, 0);
+  bench->buffers =
+      mmap (NULL, total, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_POPULATE, -1, 0);
   if (bench->buffers == MAP_FAILED)
     return tn_fail_errno (error, TN_BLOCK_ERROR, errno, "no memory for the buffers");
   if (bench->pattern)
@@ -157,8 +160,12 @@ bench_allocate (Bench *bench, GError **error)
     own->bench = bench;
     own->iov = (struct iovec){ bench->buffers + i * stride, bench->buffer_size };
     own->request = (TnRequest){ .op = bench->write ? TN_REQUEST_WRITE : TN_REQUEST_READ,
-                                .flags = bench->write ? bench->cache.write_flags : 0, .n_iov = 1, .iov = &own->iov,
-                                .length = bench->buffer_size, .done = bench_done, .opaque = own };
+                                .flags = bench->write ? bench->cache.write_flags : 0,
+                                .n_iov = 1,
+                                .iov = &own->iov,
+                                .length = bench->buffer_size,
+                                .done = bench_done,
+                                .opaque = own };
     own->next_free = bench->free;
     bench->free = own;
   }
@@ -195,7 +202,8 @@ parse (Bench *bench, GError **error)
   if (!bench->write && bench->flush_interval)
     return tn_fail (error, TN_OPTION_ERROR, EINVAL, "--flush-interval is for write tests; add -w");
   if (bench->flush_interval && bench->flush_interval < bench->depth)
-    return tn_fail (error, TN_OPTION_ERROR, EINVAL, "--flush-interval must not be smaller than the depth (%" G_GUINT64_FORMAT ")",
+    return tn_fail (error, TN_OPTION_ERROR, EINVAL,
+                    "--flush-interval must not be smaller than the depth (%" G_GUINT64_FORMAT ")",
                     bench->depth);
   bench->to_start = bench->count;
   return cli_cache (args, "cache", TN_CACHE_WRITEBACK, &bench->cache, error);
@@ -213,8 +221,9 @@ open_image (Bench *bench, GError **error)
     tn_options_set (options, "file.aio", aio);
   int ret = cli_check_objects (args, error);
   if (ret >= 0)
-    ret = cli_open_as (args, args->words[0], cli_flag (args, "image-opts"), cli_text (args, "format"), options,
-                       bench->cache.open_flags | (bench->write ? TN_OPEN_WRITE : 0), &bench->node, error);
+    ret =
+        cli_open_as (args, args->words[0], cli_flag (args, "image-opts"), cli_text (args, "format"), options,
+                     bench->cache.open_flags | (bench->write ? TN_OPEN_WRITE : 0), &bench->node, error);
   if (ret < 0)
     return ret;
   bench->size = tn_node_size (bench->node);
@@ -227,7 +236,8 @@ print_plan (const Bench *bench)
   cli_print (bench->args,
              "Sending %" G_GUINT64_FORMAT " %s requests, %" G_GUINT64_FORMAT " bytes each, %" G_GUINT64_FORMAT
              " in parallel (starting at offset %" G_GUINT64_FORMAT ", step size %" G_GUINT64_FORMAT ")\n",
-             bench->count, bench->write ? "write" : "read", bench->buffer_size, bench->depth, bench->offset, bench->step);
+             bench->count, bench->write ? "write" : "read", bench->buffer_size, bench->depth, bench->offset,
+             bench->step);
   if (bench->flush_interval)
     cli_print (bench->args, "Sending flush every %" G_GUINT64_FORMAT " %srequests\n", bench->flush_interval,
                bench->drain ? "" : "in-flight ");

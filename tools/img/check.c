@@ -33,12 +33,15 @@ print_human (CliArgs *args, const TnCheck *check)
                "This means waste of disk space, but no harm to data.\n",
                check->leaks);
   if (check->check_errors)
-    cli_print (args, "\n%" G_GUINT64_FORMAT " internal errors have occurred during the check.\n", check->check_errors);
+    cli_print (args, "\n%" G_GUINT64_FORMAT " internal errors have occurred during the check.\n",
+               check->check_errors);
   if (check->total_clusters && check->allocated_clusters)
     cli_print (args,
-               "%" G_GUINT64_FORMAT "/%" G_GUINT64_FORMAT " = %0.2f%% allocated, %0.2f%% fragmented, %0.2f%% compressed "
+               "%" G_GUINT64_FORMAT "/%" G_GUINT64_FORMAT
+               " = %0.2f%% allocated, %0.2f%% fragmented, %0.2f%% compressed "
                "clusters\n",
-               check->allocated_clusters, check->total_clusters, check->allocated_clusters * 100.0 / check->total_clusters,
+               check->allocated_clusters, check->total_clusters,
+               check->allocated_clusters * 100.0 / check->total_clusters,
                check->fragmented_clusters * 100.0 / check->allocated_clusters,
                check->compressed_clusters * 100.0 / check->allocated_clusters);
   if (check->image_end_offset)
@@ -83,7 +86,8 @@ look_again (CliArgs *args, TnNode *node, TnCheck *check, GError **error)
   if (!cli_quiet (args) && !cli_json (args))
     cli_print (args,
                "The following inconsistencies were found and repaired:\n\n    %" G_GUINT64_FORMAT
-               " leaked clusters\n    %" G_GUINT64_FORMAT " corruptions\n\nDouble checking the fixed image now...\n",
+               " leaked clusters\n    %" G_GUINT64_FORMAT
+               " corruptions\n\nDouble checking the fixed image now...\n",
                check->leaks_fixed, check->corruptions_fixed);
   TnCheck again = { .size = sizeof again, .report = report, .opaque = args };
   int ret = tn_node_check (node, 0, &again, error);
@@ -111,7 +115,8 @@ check_node (CliArgs *args, TnNode *node, uint32_t fix)
   int ret = tn_node_check (node, fix, &check, &error);
   if (ret == -ENOTSUP) {
     g_clear_error (&error);
-    cli_error (args, "format '%s' of '%s' has nothing that could be checked", tn_node_class_name (node), args->words[0]);
+    cli_error (args, "format '%s' of '%s' has nothing that could be checked", tn_node_class_name (node),
+               args->words[0]);
     return CHECK_UNSUPPORTED;
   }
   if (ret >= 0)
@@ -149,18 +154,18 @@ check_run (CliArgs *args)
 static const char *const repair_choices[] = { "leaks", "all", NULL };
 
 static const CliOption check_options[] = {
-  { "repair", 'r', "WHAT", "repair what is found; 'all' may choose a wrong repair where data is damaged", repair_choices },
+  { "repair", 'r', "WHAT", "repair what is found; 'all' may choose a wrong repair where data is damaged",
+    repair_choices },
   { 0 }
 };
 
-static const CliStatus check_statuses[] = {
-  { CHECK_CLEAN, "the image is consistent (after repair, if -r was given)" },
-  { CHECK_FAILED, "the check could not be completed" },
-  { CHECK_CORRUPT, "the image is corrupt" },
-  { CHECK_LEAKS, "clusters are leaked, but no data is harmed" },
-  { CHECK_UNSUPPORTED, "the format has no check" },
-  { 0 }
-};
+static const CliStatus check_statuses[] = { { CHECK_CLEAN,
+                                              "the image is consistent (after repair, if -r was given)" },
+                                            { CHECK_FAILED, "the check could not be completed" },
+                                            { CHECK_CORRUPT, "the image is corrupt" },
+                                            { CHECK_LEAKS, "clusters are leaked, but no data is harmed" },
+                                            { CHECK_UNSUPPORTED, "the format has no check" },
+                                            { 0 } };
 
 const CliCommand img_check = {
   .name = "check",

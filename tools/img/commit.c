@@ -19,17 +19,20 @@ find_base (Commit *commit, GError **error)
   const char *name = cli_text (commit->args, "base");
   commit->base = tn_node_child (commit->top, "backing");
   if (!commit->base)
-    return tn_fail (error, TN_OPTION_ERROR, EINVAL, "'%s' has no backing file to commit to", commit->args->words[0]);
+    return tn_fail (error, TN_OPTION_ERROR, EINVAL, "'%s' has no backing file to commit to",
+                    commit->args->words[0]);
   if (!name)
     return 0;
-  for (TnNode *above = commit->top, *node = commit->base; node; above = node, node = tn_node_child (node, "backing")) {
+  for (TnNode *above = commit->top, *node = commit->base; node;
+       above = node, node = tn_node_child (node, "backing")) {
     if (strcmp (tn_node_filename (node), name) != 0 && g_strcmp0 (tn_node_backing_name (above), name) != 0
         && !cli_same_file (tn_node_filename (node), name))
       continue;
     commit->base = node;
     return 0;
   }
-  return tn_fail (error, TN_OPTION_ERROR, EINVAL, "'%s' is not in the backing chain of '%s'", name, commit->args->words[0]);
+  return tn_fail (error, TN_OPTION_ERROR, EINVAL, "'%s' is not in the backing chain of '%s'", name,
+                  commit->args->words[0]);
 }
 
 /* The chain was opened for reading: only the top and the base are written. */
@@ -128,7 +131,8 @@ const CliCommand img_commit = {
   .max_words = 1,
   .standard = (CLI_OPEN & ~CLI_SHARE) | CLI_CACHE | CLI_PROGRESS | CLI_QUIET,
   .options = commit_options,
-  .details = "A backing file that is smaller than the overlay is enlarged.  With -b, images between the two are no longer\n"
+  .details = "A backing file that is smaller than the overlay is enlarged.  With -b, images between the two "
+             "are no longer\n"
              "valid afterwards.\n",
   .run = commit_run,
 };

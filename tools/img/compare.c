@@ -65,8 +65,13 @@ read_both (Compare *compare, uint64_t offset, uint64_t length)
     reads[i].iov = (struct iovec){ compare->buffer[i], length };
     reads[i].waiter = tn_co_self ();
     reads[i].pending = &pending;
-    reads[i].request = (TnRequest){ .op = TN_REQUEST_READ, .n_iov = 1, .iov = &reads[i].iov, .offset = offset,
-                                    .length = length, .done = read_done, .opaque = &reads[i] };
+    reads[i].request = (TnRequest){ .op = TN_REQUEST_READ,
+                                    .n_iov = 1,
+                                    .iov = &reads[i].iov,
+                                    .offset = offset,
+                                    .length = length,
+                                    .done = read_done,
+                                    .opaque = &reads[i] };
     tn_node_submit (compare->node[i], &reads[i].request);
   }
   tn_co_yield ();
@@ -128,7 +133,8 @@ compare_with_zero (Compare *compare, unsigned which, uint64_t offset, uint64_t l
 static bool
 get_status (Compare *compare, unsigned which, uint64_t offset, uint64_t length, TnStatus *status)
 {
-  if (tn_node_status (compare->node[which], NULL, offset, length, status, &compare->error) >= 0 && status->length)
+  if (tn_node_status (compare->node[which], NULL, offset, length, status, &compare->error) >= 0
+      && status->length)
     return true;
   fail (compare, STATUS_FAILED);
   return false;
@@ -137,7 +143,8 @@ get_status (Compare *compare, unsigned which, uint64_t offset, uint64_t length, 
 static bool
 same_status (const TnStatus *a, const TnStatus *b)
 {
-  return a->data == b->data && a->zero == b->zero && a->allocated == b->allocated && a->has_offset == b->has_offset;
+  return a->data == b->data && a->zero == b->zero && a->allocated == b->allocated
+         && a->has_offset == b->has_offset;
 }
 
 /* One stretch that both images hold in the same way; returns its length. */
@@ -146,7 +153,8 @@ compare_stretch (Compare *compare, uint64_t offset)
 {
   uint64_t left = compare->shorter - offset;
   TnStatus status[2];
-  if (!get_status (compare, 0, offset, left, &status[0]) || !get_status (compare, 1, offset, left, &status[1]))
+  if (!get_status (compare, 0, offset, left, &status[0])
+      || !get_status (compare, 1, offset, left, &status[1]))
     return 0;
   uint64_t length = MIN (MIN (status[0].length, status[1].length), left);
   if (compare->strict && !same_status (&status[0], &status[1])) {
@@ -239,8 +247,8 @@ open_both (CliArgs *args, TnNode *nodes[2], GError **error)
   if (ret >= 0)
     ret = cli_check_objects (args, error);
   for (unsigned i = 0; i < 2 && ret >= 0; i++)
-    ret = cli_open_as (args, args->words[i], image_opts, cli_text (args, i ? "second-format" : "format"), NULL,
-                       cache.open_flags, &nodes[i], error);
+    ret = cli_open_as (args, args->words[i], image_opts, cli_text (args, i ? "second-format" : "format"),
+                       NULL, cache.open_flags, &nodes[i], error);
   return ret;
 }
 
@@ -249,7 +257,8 @@ compare_run (CliArgs *args)
 {
   GError *error = NULL;
   Compare compare = { .args = args, .strict = cli_flag (args, "strict") };
-  int status = open_both (args, compare.node, &error) < 0 ? cli_fail (args, OPEN_FAILED, &error) : compare_nodes (&compare);
+  int status = open_both (args, compare.node, &error) < 0 ? cli_fail (args, OPEN_FAILED, &error)
+                                                          : compare_nodes (&compare);
   tn_node_unref (compare.node[0]);
   tn_node_unref (compare.node[1]);
   return status;
@@ -262,14 +271,12 @@ static const CliOption compare_options[] = {
   { 0 }
 };
 
-static const CliStatus compare_statuses[] = {
-  { SAME, "the images have the same contents" },
-  { DIFFERENT, "the images differ" },
-  { OPEN_FAILED, "an image cannot be opened" },
-  { STATUS_FAILED, "what an image has allocated cannot be told" },
-  { READ_FAILED, "an image cannot be read" },
-  { 0 }
-};
+static const CliStatus compare_statuses[] = { { SAME, "the images have the same contents" },
+                                              { DIFFERENT, "the images differ" },
+                                              { OPEN_FAILED, "an image cannot be opened" },
+                                              { STATUS_FAILED, "what an image has allocated cannot be told" },
+                                              { READ_FAILED, "an image cannot be read" },
+                                              { 0 } };
 
 const CliCommand img_compare = {
   .name = "compare",

@@ -18,10 +18,10 @@ typedef struct Convert {
   TnOptions *options; /* of the target, for creating it */
   CliProgress progress;
   TnCopy copy;
-  uint64_t size;      /* of the sources together */
+  uint64_t size; /* of the sources together */
 } Convert;
 
-/* ---- What was asked for --------------------------------------------------------------------------------- */
+/* ---- What was asked for ---- */
 
 static int
 parse_numbers (Convert *convert, GError **error)
@@ -37,8 +37,8 @@ parse_numbers (Convert *convert, GError **error)
   if (ret < 0)
     return ret;
   if (copy->sparse % 512 || copy->sparse > MAX_SPARSE)
-    return tn_fail (error, TN_OPTION_ERROR, EINVAL, "--sparse must be a multiple of 512 up to %u, or 0 to allocate everything",
-                    MAX_SPARSE);
+    return tn_fail (error, TN_OPTION_ERROR, EINVAL,
+                    "--sparse must be a multiple of 512 up to %u, or 0 to allocate everything", MAX_SPARSE);
   copy->parallel = parallel;
   return 0;
 }
@@ -50,19 +50,24 @@ check_combination (const Convert *convert, GError **error)
   const CliArgs *args = convert->args;
   bool no_create = cli_flag (args, "no-create");
   if (cli_flag (args, "bitmaps") || cli_flag (args, "skip-broken-bitmaps"))
-    return tn_fail (error, TN_OPTION_ERROR, ENOTSUP, "--bitmaps: dirty bitmaps cannot be copied yet; use qemu-img convert");
+    return tn_fail (error, TN_OPTION_ERROR, ENOTSUP,
+                    "--bitmaps: dirty bitmaps cannot be copied yet; use qemu-img convert");
   if (cli_flag (args, "copy-range") && cli_flag (args, "sparse"))
-    return tn_fail (error, TN_OPTION_ERROR, EINVAL, "-C (--copy-range) finds no zeroes in data and cannot be combined with -S");
+    return tn_fail (error, TN_OPTION_ERROR, EINVAL,
+                    "-C (--copy-range) finds no zeroes in data and cannot be combined with -S");
   if (cli_flag (args, "copy-range") && cli_flag (args, "compress"))
-    return tn_fail (error, TN_OPTION_ERROR, EINVAL, "-C (--copy-range) copies data as it is and cannot be combined with -c");
+    return tn_fail (error, TN_OPTION_ERROR, EINVAL,
+                    "-C (--copy-range) copies data as it is and cannot be combined with -c");
   if (cli_flag (args, "target-image-opts") && !no_create)
     return tn_fail (error, TN_OPTION_ERROR, EINVAL, "--target-image-opts is for an existing target; add -n");
   if (cli_flag (args, "target-image-opts") && cli_flag (args, "output-format"))
-    return tn_fail (error, TN_OPTION_ERROR, EINVAL, "--target-image-opts and -O exclude each other; write driver=FORMAT");
+    return tn_fail (error, TN_OPTION_ERROR, EINVAL,
+                    "--target-image-opts and -O exclude each other; write driver=FORMAT");
   if (cli_flag (args, "target-is-zero") && !no_create)
     return tn_fail (error, TN_OPTION_ERROR, EINVAL, "--target-is-zero is for an existing target; add -n");
   if (no_create && cli_flag (args, "options"))
-    return tn_fail (error, TN_OPTION_ERROR, EINVAL, "-o is for making the target and cannot be combined with -n");
+    return tn_fail (error, TN_OPTION_ERROR, EINVAL,
+                    "-o is for making the target and cannot be combined with -n");
   return 0;
 }
 
@@ -72,7 +77,8 @@ check_backing (Convert *convert, GError **error)
   const CliArgs *args = convert->args;
   const char *backing = cli_text (args, "backing"), *format = cli_text (args, "backing-format");
   if (backing && tn_options_has (convert->options, "backing_file"))
-    return tn_fail (error, TN_OPTION_ERROR, EINVAL, "give the backing file once: with -B or with -o backing_file=");
+    return tn_fail (error, TN_OPTION_ERROR, EINVAL,
+                    "give the backing file once: with -B or with -o backing_file=");
   if (backing)
     tn_options_set (convert->options, "backing_file", backing);
   if (format)
@@ -83,11 +89,14 @@ check_backing (Convert *convert, GError **error)
   if (!backing)
     return 0;
   if (convert->n_sources > 1)
-    return tn_fail (error, TN_OPTION_ERROR, EINVAL, "several images one behind the other cannot have a backing file");
+    return tn_fail (error, TN_OPTION_ERROR, EINVAL,
+                    "several images one behind the other cannot have a backing file");
   if (cli_flag (args, "target-is-zero"))
-    return tn_fail (error, TN_OPTION_ERROR, EINVAL, "a target with a backing file does not read as zeroes; leave out --target-is-zero");
+    return tn_fail (error, TN_OPTION_ERROR, EINVAL,
+                    "a target with a backing file does not read as zeroes; leave out --target-is-zero");
   if (!cli_flag (args, "no-create") && !tn_options_has (convert->options, "backing_fmt"))
-    return tn_fail (error, TN_OPTION_ERROR, EINVAL, "the format of backing file '%s' must be said: -F FMT", backing);
+    return tn_fail (error, TN_OPTION_ERROR, EINVAL, "the format of backing file '%s' must be said: -F FMT",
+                    backing);
   return 0;
 }
 
@@ -107,7 +116,8 @@ check_target_format (const Convert *convert, GError **error)
     return ret;
   const TnFormatOps *ops = class->ops;
   if (cli_flag (convert->args, "compress") && !(ops->flags & TN_FORMAT_PACKS))
-    return tn_fail (error, TN_OPTION_ERROR, ENOTSUP, "format '%s' cannot hold compressed data; leave out -c or choose another -O",
+    return tn_fail (error, TN_OPTION_ERROR, ENOTSUP,
+                    "format '%s' cannot hold compressed data; leave out -c or choose another -O",
                     class->name);
   return 0;
 }
@@ -119,8 +129,11 @@ copy_flags (const CliArgs *args)
     const char *option;
     uint32_t flag;
   } flags[] = {
-    { "compress", TN_COPY_PACKED },      { "out-of-order", TN_COPY_OUT_OF_ORDER }, { "copy-range", TN_COPY_RANGE },
-    { "salvage", TN_COPY_SALVAGE },      { "target-is-zero", TN_COPY_TARGET_ZERO },
+    { "compress", TN_COPY_PACKED },
+    { "out-of-order", TN_COPY_OUT_OF_ORDER },
+    { "copy-range", TN_COPY_RANGE },
+    { "salvage", TN_COPY_SALVAGE },
+    { "target-is-zero", TN_COPY_TARGET_ZERO },
   };
   uint32_t set = 0;
   for (unsigned i = 0; i < G_N_ELEMENTS (flags); i++)
@@ -155,7 +168,7 @@ parse (Convert *convert, GError **error)
   return ret;
 }
 
-/* ---- Sources and target ------------------------------------------------------------------------------------ */
+/* ---- Sources and target ---- */
 
 static int
 open_sources (Convert *convert, GError **error)
@@ -171,8 +184,10 @@ open_sources (Convert *convert, GError **error)
   if (ret >= 0 && snapshot)
     ret = img_snapshot_option (snapshot, options, error);
   for (unsigned i = 0; i < convert->n_sources && ret >= 0; i++) {
-    ret = cli_open_as (args, args->words[i], image_opts, format, options, cache.open_flags, &convert->sources[i], error);
-    if (ret >= 0 && __builtin_add_overflow (convert->size, tn_node_size (convert->sources[i]), &convert->size))
+    ret = cli_open_as (args, args->words[i], image_opts, format, options, cache.open_flags,
+                       &convert->sources[i], error);
+    if (ret >= 0
+        && __builtin_add_overflow (convert->size, tn_node_size (convert->sources[i]), &convert->size))
       return tn_fail (error, TN_OPTION_ERROR, EFBIG, "the images together are larger than any disk can be");
     if (ret >= 0 && !convert->target.image_opts)
       ret = img_check_not_source (convert->target.name, convert->sources[i], error);
@@ -189,16 +204,18 @@ prepare_target (Convert *convert, GError **error)
   int ret = img_target_open (target, error);
   if (ret >= 0 && tn_node_size (target->node) < convert->size)
     return tn_fail (error, TN_OPTION_ERROR, ENOSPC,
-                    "'%s' is smaller (%" G_GUINT64_FORMAT " bytes) than what is to be copied (%" G_GUINT64_FORMAT
+                    "'%s' is smaller (%" G_GUINT64_FORMAT
+                    " bytes) than what is to be copied (%" G_GUINT64_FORMAT
                     "); enlarge it with tenon-img resize",
                     target->name, tn_node_size (target->node), convert->size);
   if (ret >= 0 && (convert->copy.flags & TN_COPY_TARGET_ZERO) && tn_node_child (target->node, "backing"))
-    return tn_fail (error, TN_OPTION_ERROR, EINVAL, "'%s' has a backing file and does not read as zeroes; leave out --target-is-zero",
+    return tn_fail (error, TN_OPTION_ERROR, EINVAL,
+                    "'%s' has a backing file and does not read as zeroes; leave out --target-is-zero",
                     target->name);
   return ret;
 }
 
-/* ---- Copying -------------------------------------------------------------------------------------------------- */
+/* ---- Copying ---- */
 
 static int
 show_progress (uint64_t done, void *opaque)
@@ -298,7 +315,9 @@ convert_run (CliArgs *args)
     return list_options (args, &job.target);
   }
   if (args->n_words < 2) {
-    cli_error (args, "convert: the names of the source and of the target are needed; see 'tenon-img convert --help'");
+    cli_error (
+        args,
+        "convert: the names of the source and of the target are needed; see 'tenon-img convert --help'");
     return EXIT_FAILURE;
   }
   return parse (&job, &error) < 0 ? cli_fail (args, EXIT_FAILURE, &error) : run (&job);
@@ -307,7 +326,8 @@ convert_run (CliArgs *args)
 static const CliOption convert_options[] = {
   { "output-format", 'O', "FMT", "format of the target (default: raw; 'help' lists them)", NULL },
   { "options", 'o', "OPTIONS", "options of the target, name=value,…; 'help' lists them", NULL },
-  { "backing", 'B', "FILE", "make the target an overlay of this image, which the source's backing file equals", NULL },
+  { "backing", 'B', "FILE",
+    "make the target an overlay of this image, which the source's backing file equals", NULL },
   { "backing-format", 'F', "FMT", "format of the target's backing file", NULL },
   { "compress", 'c', NULL, "compress the target", NULL },
   { "no-create", 'n', NULL, "the target exists; fill it", NULL },
@@ -332,7 +352,8 @@ const CliCommand img_convert = {
   .max_words = G_MAXUINT,
   .standard = CLI_OPEN | CLI_CACHE | CLI_SOURCE_CACHE | CLI_PROGRESS | CLI_QUIET,
   .options = convert_options,
-  .details = "Several images are copied one behind the other.  The target is on stable storage when the command\n"
-             "ends with status 0 (unless -t unsafe is given), and is removed if it could not be completed.\n",
+  .details =
+      "Several images are copied one behind the other.  The target is on stable storage when the command\n"
+      "ends with status 0 (unless -t unsafe is given), and is removed if it could not be completed.\n",
   .run = convert_run,
 };

@@ -6,7 +6,8 @@
 #include <tenon/plugin.h>
 
 int
-img_create_classes (const char *filename, const char *format, const TnClass *classes[2], unsigned *n, GError **error)
+img_create_classes (const char *filename, const char *format, const TnClass *classes[2], unsigned *n,
+                    GError **error)
 {
   *n = 0;
   int ret = cli_find_format (format, &classes[(*n)++], error);
@@ -48,7 +49,8 @@ class_has_option (const TnClass *class, const char *name)
 {
   for (size_t i = 0; class->options; i++) {
     TnOption row = { 0 };
-    memcpy (&row, (const char *) class->options + i * class->option_size, MIN (sizeof row, class->option_size));
+    memcpy (&row, (const char *) class->options + i * class->option_size,
+            MIN (sizeof row, class->option_size));
     if (!row.name)
       break;
     if ((row.when & TN_OPTION_CREATE) && strcmp (row.name, name) == 0)
@@ -62,7 +64,8 @@ static int
 complete_options (const TnClass *class, const TnOptions *options, TnOptions **complete, GError **error)
 {
   g_autoptr (TnOptions) known = tn_options_new ();
-  g_autofree char *what = g_strdup_printf ("%s '%s'", class->kind == TN_KIND_FORMAT ? "format" : "protocol", class->name);
+  g_autofree char *what =
+      g_strdup_printf ("%s '%s'", class->kind == TN_KIND_FORMAT ? "format" : "protocol", class->name);
   for (size_t i = 0; i < tn_options_count (options); i++) {
     const char *name, *value;
     tn_options_pair (options, i, &name, &value);
@@ -94,7 +97,8 @@ img_check_create_options (const char *filename, const char *format, const TnOpti
   /* The table knows what was probably meant. */
   g_autofree char *what = g_strdup_printf ("format '%s'", format);
   if (tn_options_count (unknown))
-    return tn_options_check (unknown, classes[0]->options, classes[0]->option_size, TN_OPTION_CREATE, what, error);
+    return tn_options_check (unknown, classes[0]->options, classes[0]->option_size, TN_OPTION_CREATE, what,
+                             error);
   g_autoptr (TnOptions) complete = NULL;
   return complete_options (classes[0], options, &complete, error);
 }
@@ -117,7 +121,8 @@ img_check_backing (const char *format, const TnOptions *options, GError **error)
   if (ret < 0)
     return ret;
   if (!(format_flags (class) & TN_FORMAT_BACKING))
-    return tn_fail (error, TN_OPTION_ERROR, ENOTSUP, "format '%s' has no backing files; use a format such as qcow2", format);
+    return tn_fail (error, TN_OPTION_ERROR, ENOTSUP,
+                    "format '%s' has no backing files; use a format such as qcow2", format);
   const char *backing_format = tn_options_get (options, "backing_fmt");
   return backing_format ? cli_find_format (backing_format, &class, error) : 0;
 }
@@ -128,9 +133,11 @@ take_backing (const CliArgs *args, TnOptions *options, GError **error)
 {
   const char *file = cli_text (args, "backing"), *format = cli_text (args, "backing-format");
   if (file && tn_options_has (options, "backing_file"))
-    return tn_fail (error, TN_OPTION_ERROR, EINVAL, "give the backing file once: with -b or with -o backing_file=");
+    return tn_fail (error, TN_OPTION_ERROR, EINVAL,
+                    "give the backing file once: with -b or with -o backing_file=");
   if (format && tn_options_has (options, "backing_fmt"))
-    return tn_fail (error, TN_OPTION_ERROR, EINVAL, "give the backing format once: with -F or with -o backing_fmt=");
+    return tn_fail (error, TN_OPTION_ERROR, EINVAL,
+                    "give the backing format once: with -F or with -o backing_fmt=");
   if (file)
     tn_options_set (options, "backing_file", file);
   if (format)
@@ -158,8 +165,8 @@ take_size (const CliArgs *args, TnOptions *options, uint64_t *size, bool *known,
 
 /* Opens the backing file, to see that it is one, and takes its size when none was given. */
 static int
-examine_backing (const CliArgs *args, const char *filename, const TnOptions *options, bool size_known, uint64_t *size,
-                 GError **error)
+examine_backing (const CliArgs *args, const char *filename, const TnOptions *options, bool size_known,
+                 uint64_t *size, GError **error)
 {
   const char *backing = tn_options_get (options, "backing_file");
   const char *format = tn_options_get (options, "backing_fmt");
@@ -175,7 +182,8 @@ examine_backing (const CliArgs *args, const char *filename, const TnOptions *opt
     return ret;
   }
   if (!format)
-    return tn_fail (error, TN_OPTION_ERROR, EINVAL, "the format of backing file '%s' must be said; it looks like: -F %s", backing,
+    return tn_fail (error, TN_OPTION_ERROR, EINVAL,
+                    "the format of backing file '%s' must be said; it looks like: -F %s", backing,
                     tn_node_class_name (node));
   if (cli_same_file (path ? path : backing, filename))
     return tn_fail (error, TN_OPTION_ERROR, EINVAL, "'%s' cannot be its own backing file", filename);
@@ -195,8 +203,8 @@ append_value (GString *line, const char *name, const char *value)
 
 /* "Formatting 'a.qcow2', fmt=qcow2 cluster_size=65536 …": every option that has a value. */
 static int
-announce (CliArgs *args, const char *filename, const char *format, const TnClass *class, const TnOptions *options,
-          uint64_t size, GError **error)
+announce (CliArgs *args, const char *filename, const char *format, const TnClass *class,
+          const TnOptions *options, uint64_t size, GError **error)
 {
   g_autoptr (TnOptions) known = NULL;
   g_autoptr (GString) line = g_string_new (NULL);
@@ -274,7 +282,8 @@ create_run (CliArgs *args)
   if (help)
     return print_help (args, filename ? filename : "image", format);
   if (!filename || !*filename)
-    tn_fail (&error, TN_OPTION_ERROR, EINVAL, "a file name is needed: tenon-img create [OPTION…] FILENAME [SIZE]");
+    tn_fail (&error, TN_OPTION_ERROR, EINVAL,
+             "a file name is needed: tenon-img create [OPTION…] FILENAME [SIZE]");
   if (!error && create (args, filename, format, options, &error) >= 0)
     return EXIT_SUCCESS;
   if (filename && !strstr (error->message, filename))
@@ -303,8 +312,8 @@ img_check_not_source (const char *target, TnNode *node, GError **error)
   check_child (node, NULL, &check);
   if (!check.source)
     return 0;
-  return tn_fail (error, TN_OPTION_ERROR, EINVAL, "'%s' is read by this command and cannot be its target; choose another name",
-                  target);
+  return tn_fail (error, TN_OPTION_ERROR, EINVAL,
+                  "'%s' is read by this command and cannot be its target; choose another name", target);
 }
 
 static const CliOption create_options[] = {
@@ -323,7 +332,8 @@ const CliCommand img_create = {
   .max_words = 2,
   .standard = CLI_QUIET | CLI_OBJECT,
   .options = create_options,
-  .details = "Without SIZE the new image is as large as its backing file.  The file name of a backing file is taken\n"
+  .details = "Without SIZE the new image is as large as its backing file.  The file name of a backing file "
+             "is taken\n"
              "relative to the folder of the new image.\n",
   .run = create_run,
 };

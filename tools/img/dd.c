@@ -118,7 +118,8 @@ copy (Dd *dd, ImgTarget *target, GError **error)
   if (ret >= 0)
     ret = cli_check_objects (args, error);
   if (ret >= 0)
-    ret = cli_open_as (args, dd->input, cli_flag (args, "image-opts"), cli_text (args, "format"), NULL, 0, &source, error);
+    ret = cli_open_as (args, dd->input, cli_flag (args, "image-opts"), cli_text (args, "format"), NULL, 0,
+                       &source, error);
   if (ret >= 0)
     ret = img_check_not_source (dd->output, source, error);
   return ret < 0 ? ret : fill (dd, source, target, error);
@@ -141,11 +142,10 @@ dd_run (CliArgs *args)
   return status;
 }
 
-static const CliOption dd_options[] = {
-  { "output-format", 'O', "FMT", "format of the output (default: raw; 'help' lists them)", NULL },
-  { "no-create", 'n', NULL, "the output exists; write into it", NULL },
-  { 0 }
-};
+static const CliOption dd_options[] = { { "output-format", 'O', "FMT",
+                                          "format of the output (default: raw; 'help' lists them)", NULL },
+                                        { "no-create", 'n', NULL, "the output exists; write into it", NULL },
+                                        { 0 } };
 
 const CliCommand img_dd = {
   .name = "dd",

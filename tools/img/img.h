@@ -6,20 +6,23 @@
 #include "cli.h"
 #include "image.h"
 
-extern const CliCommand img_amend, img_bench, img_bitmap, img_check, img_commit, img_compare, img_convert, img_create,
-    img_dd, img_info, img_map, img_measure, img_rebase, img_resize, img_snapshot;
+extern const CliCommand img_amend, img_bench, img_bitmap, img_check, img_commit, img_compare, img_convert,
+    img_create, img_dd, img_info, img_map, img_measure, img_rebase, img_resize, img_snapshot;
 
 /* "Snapshot list:" with a heading and a line for each; nothing when there is none. */
 int img_print_snapshots (CliArgs *args, TnNode *node, GError **error);
 
 /* Creating images (create.c), for create, convert, dd and measure. */
 
-/* The classes that take the create options of an image of @format called @filename: the format's and the protocol's. */
-int img_create_classes (const char *filename, const char *format, const TnClass *classes[2], unsigned *n, GError **error);
+/* The classes that take the create options of an image of @format called @filename: the format's and the
+ * protocol's. */
+int img_create_classes (const char *filename, const char *format, const TnClass *classes[2], unsigned *n,
+                        GError **error);
 /* Adds every -o of @args; "help" among them is told by *help. */
 int img_create_options (const CliArgs *args, TnOptions *options, bool *help, GError **error);
 /* Checks the options against the tables of the classes, before anything is opened or made. */
-int img_check_create_options (const char *filename, const char *format, const TnOptions *options, GError **error);
+int img_check_create_options (const char *filename, const char *format, const TnOptions *options,
+                              GError **error);
 /* Checks what needs no file: names of options, backing format. */
 int img_check_backing (const char *format, const TnOptions *options, GError **error);
 
@@ -32,7 +35,7 @@ typedef struct ImgTarget {
   const char *name;   /* file name, or key=value options */
   const char *format; /* or NULL: probe (existing ones only) */
   bool image_opts;
-  bool made; /* by this command: removed again if it fails */
+  bool made;       /* by this command: removed again if it fails */
   bool late_flush; /* flushes are left out until the end */
   CliCache cache;
   TnNode *node;
@@ -44,8 +47,8 @@ int img_target_create (ImgTarget *target, TnOptions *options, uint64_t size, GEr
 int img_target_open (ImgTarget *target, GError **error);
 /* Whether it reads as zeroes because it was just made. */
 bool img_target_is_zero (const ImgTarget *target);
-/* Puts everything on stable storage and closes it; on failure (also @status != 0) removes what was made.  Returns the exit
- * status. */
+/* Puts everything on stable storage and closes it; on failure (also @status != 0) removes what was made.
+ * Returns the exit status. */
 int img_target_finish (ImgTarget *target, int status);
 
 /* Parses "snapshot.id=…", "snapshot.name=…" or a plain id or name into the option "snapshot" of @options. */

@@ -7,7 +7,7 @@
 
 #define MAX_CHAIN 200
 
-/* ---- For people ------------------------------------------------------------------------------------------ */
+/* ---- For people ---- */
 
 /* Prints a format's own JSON as indented "key: value" lines. */
 typedef struct Details {
@@ -68,9 +68,11 @@ print_specific (CliArgs *args, const char *json)
 static void
 print_human (CliArgs *args, TnNode *node, const TnInfo *info, const char *specific)
 {
-  cli_print (args, "image: %s\nfile format: %s\nvirtual size: %s (%" G_GUINT64_FORMAT " bytes)\n", tn_node_filename (node),
-             tn_node_class_name (node), cli_human_size (info->virtual_size).text, info->virtual_size);
-  cli_print (args, "disk size: %s\n", info->allocated == UINT64_MAX ? "unavailable" : cli_human_size (info->allocated).text);
+  cli_print (args, "image: %s\nfile format: %s\nvirtual size: %s (%" G_GUINT64_FORMAT " bytes)\n",
+             tn_node_filename (node), tn_node_class_name (node), cli_human_size (info->virtual_size).text,
+             info->virtual_size);
+  cli_print (args, "disk size: %s\n",
+             info->allocated == UINT64_MAX ? "unavailable" : cli_human_size (info->allocated).text);
   if (info->encrypted)
     cli_print (args, "encrypted: yes\n");
   if (info->cluster_size)
@@ -92,7 +94,7 @@ print_human (CliArgs *args, TnNode *node, const TnInfo *info, const char *specif
     print_specific (args, specific);
 }
 
-/* ---- For programs ------------------------------------------------------------------------------------------ */
+/* ---- For programs ---- */
 
 static void
 write_snapshot (const TnSnapshot *snapshot, void *opaque)
@@ -160,7 +162,7 @@ write_json (TnJson *json, TnNode *node, const TnInfo *info, const char *specific
   tn_json_object_end (json);
 }
 
-/* ---- The chain ------------------------------------------------------------------------------------------------ */
+/* ---- The chain ---- */
 
 static int
 describe (CliArgs *args, TnNode *node, TnJson *json, bool first, GError **error)
@@ -190,12 +192,13 @@ open_backing (CliArgs *args, TnNode *node, GPtrArray *seen, TnNode **backing, GE
     return 0;
   for (unsigned i = 0; i < seen->len; i++)
     if (strcmp (seen->pdata[i], path) == 0 || cli_same_file (seen->pdata[i], path))
-      return tn_fail (error, TN_BLOCK_ERROR, ELOOP, "backing file '%s' of '%s' is above it in the chain: the chain has no end",
-                      path, tn_node_filename (node));
+      return tn_fail (error, TN_BLOCK_ERROR, ELOOP,
+                      "backing file '%s' of '%s' is above it in the chain: the chain has no end", path,
+                      tn_node_filename (node));
   if (seen->len >= MAX_CHAIN)
     return tn_fail (error, TN_BLOCK_ERROR, ELOOP, "the backing chain is longer than %d images", MAX_CHAIN);
-  int ret = cli_open_as (args, path, false, tn_node_backing_format (node), NULL, TN_OPEN_NO_BACKING | TN_OPEN_NO_IO, backing,
-                         error);
+  int ret = cli_open_as (args, path, false, tn_node_backing_format (node), NULL,
+                         TN_OPEN_NO_BACKING | TN_OPEN_NO_IO, backing, error);
   g_ptr_array_add (seen, g_steal_pointer (&path));
   return ret;
 }
@@ -249,8 +252,7 @@ info_run (CliArgs *args)
 }
 
 static const CliOption info_options[] = {
-  { "backing-chain", 0, NULL, "describe the backing files too", NULL },
-  { 0 }
+  { "backing-chain", 0, NULL, "describe the backing files too", NULL }, { 0 }
 };
 
 const CliCommand img_info = {

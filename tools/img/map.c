@@ -12,13 +12,14 @@ typedef struct MapEntry {
   TnNode *host;
 } MapEntry;
 
-/* Where nothing is allocated, the answer comes from the deepest image that still reaches to the offset; below it
- * there is nothing to ask. */
+/* Where nothing is allocated, the answer comes from the deepest image that still reaches to the offset; below
+ * it there is nothing to ask. */
 static unsigned
 depth_of_nothing (TnNode *node, uint64_t offset, uint64_t *length)
 {
   unsigned depth = 0;
-  for (TnNode *backing = tn_node_child (node, "backing"); backing; backing = tn_node_child (backing, "backing"), depth++) {
+  for (TnNode *backing = tn_node_child (node, "backing"); backing;
+       backing = tn_node_child (backing, "backing"), depth++) {
     uint64_t size = tn_node_size (backing);
     if (offset >= size)
       return depth;
@@ -34,12 +35,18 @@ look (TnNode *node, uint64_t offset, uint64_t length, MapEntry *entry, GError **
   int ret = tn_node_status (node, NULL, offset, length, &status, error);
   if (ret < 0)
     return ret;
-  *entry = (MapEntry){ .start = offset, .length = MIN (status.length, length), .depth = status.depth,
-                       .present = status.allocated, .zero = status.zero, .data = status.data,
-                       .has_offset = status.has_offset, .offset = status.host_offset, .host = status.host };
+  *entry = (MapEntry){ .start = offset,
+                       .length = MIN (status.length, length),
+                       .depth = status.depth,
+                       .present = status.allocated,
+                       .zero = status.zero,
+                       .data = status.data,
+                       .has_offset = status.has_offset,
+                       .offset = status.host_offset,
+                       .host = status.host };
   if (entry->length == 0)
-    return tn_fail (error, TN_BLOCK_ERROR, EIO, "%s: no block status at offset %" G_GUINT64_FORMAT, tn_node_filename (node),
-                    offset);
+    return tn_fail (error, TN_BLOCK_ERROR, EIO, "%s: no block status at offset %" G_GUINT64_FORMAT,
+                    tn_node_filename (node), offset);
   if (!entry->present)
     entry->depth = depth_of_nothing (node, offset, &entry->length);
   return 0;
@@ -61,9 +68,10 @@ print_human (CliArgs *args, const MapEntry *entry, GError **error)
     return 0;
   if (!entry->has_offset)
     return tn_fail (error, TN_BLOCK_ERROR, ENOTSUP,
-                    "%s holds compressed or encrypted data, which has no place to show; use --output=json", args->words[0]);
-  cli_print (args, "%#-16" G_GINT64_MODIFIER "x%#-16" G_GINT64_MODIFIER "x%#-16" G_GINT64_MODIFIER "x%s\n", entry->start,
-             entry->length, entry->offset, entry->host ? tn_node_filename (entry->host) : "");
+                    "%s holds compressed or encrypted data, which has no place to show; use --output=json",
+                    args->words[0]);
+  cli_print (args, "%#-16" G_GINT64_MODIFIER "x%#-16" G_GINT64_MODIFIER "x%#-16" G_GINT64_MODIFIER "x%s\n",
+             entry->start, entry->length, entry->offset, entry->host ? tn_node_filename (entry->host) : "");
   return 0;
 }
 
@@ -71,10 +79,12 @@ static void
 print_json (CliArgs *args, const MapEntry *entry, bool first)
 {
   cli_print (args,
-             "%s{ \"start\": %" G_GUINT64_FORMAT ", \"length\": %" G_GUINT64_FORMAT ", \"depth\": %u, \"present\": %s, "
+             "%s{ \"start\": %" G_GUINT64_FORMAT ", \"length\": %" G_GUINT64_FORMAT
+             ", \"depth\": %u, \"present\": %s, "
              "\"zero\": %s, \"data\": %s",
-             first ? "[" : ",\n", entry->start, entry->length, entry->depth, entry->present ? "true" : "false",
-             entry->zero ? "true" : "false", entry->data ? "true" : "false");
+             first ? "[" : ",\n", entry->start, entry->length, entry->depth,
+             entry->present ? "true" : "false", entry->zero ? "true" : "false",
+             entry->data ? "true" : "false");
   if (entry->has_offset)
     cli_print (args, ", \"offset\": %" G_GUINT64_FORMAT, entry->offset);
   cli_print (args, "}");
@@ -147,11 +157,9 @@ map_run (CliArgs *args)
   return map (args, &error) < 0 ? cli_fail (args, EXIT_FAILURE, &error) : EXIT_SUCCESS;
 }
 
-static const CliOption map_options[] = {
-  { "start-offset", 's', "OFFSET", "where to begin", NULL },
-  { "max-length", 'l', "SIZE", "how much to look at", NULL },
-  { 0 }
-};
+static const CliOption map_options[] = { { "start-offset", 's', "OFFSET", "where to begin", NULL },
+                                         { "max-length", 'l', "SIZE", "how much to look at", NULL },
+                                         { 0 } };
 
 const CliCommand img_map = {
   .name = "map",

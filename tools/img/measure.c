@@ -8,8 +8,8 @@
 static void
 print_human (CliArgs *args, const TnMeasure *measure)
 {
-  cli_print (args, "required size: %" G_GUINT64_FORMAT "\nfully allocated size: %" G_GUINT64_FORMAT "\n", measure->required,
-             measure->fully_allocated);
+  cli_print (args, "required size: %" G_GUINT64_FORMAT "\nfully allocated size: %" G_GUINT64_FORMAT "\n",
+             measure->required, measure->fully_allocated);
   if (measure->bitmaps != UINT64_MAX)
     cli_print (args, "bitmaps size: %" G_GUINT64_FORMAT "\n", measure->bitmaps);
 }

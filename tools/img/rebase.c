@@ -12,8 +12,8 @@
 
 typedef struct Rebase {
   CliArgs *args;
-  TnNode *node;     /* the overlay */
-  TnNode *was, *to; /* old and new backing node; NULL: none */
+  TnNode *node;              /* the overlay */
+  TnNode *was, *to;          /* old and new backing node; NULL: none */
   const char *name, *format; /* of the new one; name NULL: none */
   CliCache cache, source_cache;
   CliProgress progress;
@@ -23,7 +23,7 @@ typedef struct Rebase {
   GError *error;
 } Rebase;
 
-/* ---- Comparing the two backing images ------------------------------------------------------------------------ */
+/* ---- Comparing the two backing images ---- */
 
 /* What an overlay sees of a backing image: zeroes behind its end. */
 static int
@@ -98,7 +98,8 @@ rebase_stretch (Rebase *rebase, uint64_t offset, uint64_t size)
   if (ret < 0)
     return ret;
   if (status.length == 0)
-    return tn_fail (&rebase->error, TN_BLOCK_ERROR, EIO, "no block status at offset %" G_GUINT64_FORMAT, offset);
+    return tn_fail (&rebase->error, TN_BLOCK_ERROR, EIO, "no block status at offset %" G_GUINT64_FORMAT,
+                    offset);
   uint64_t length = MIN (status.length, size - offset);
   return status.allocated ? (int64_t) length : keep_stretch (rebase, offset, length);
 }
@@ -127,7 +128,8 @@ keep_contents (Rebase *rebase, GError **error)
   if (ret < 0)
     return ret;
   rebase->unit = MIN (MAX (info.cluster_size, 4096), REBASE_CHUNK);
-  unsigned char *buffers = mmap (NULL, 2 * REBASE_CHUNK, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  unsigned char *buffers =
+      mmap (NULL, 2 * REBASE_CHUNK, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
   if (buffers == MAP_FAILED)
     return tn_fail_errno (error, TN_BLOCK_ERROR, errno, "no memory for the buffers");
   rebase->buffer[0] = buffers;
@@ -140,7 +142,7 @@ keep_contents (Rebase *rebase, GError **error)
   return rebase->result < 0 ? rebase->result : tn_node_flush (rebase->node, error);
 }
 
-/* ---- The command ------------------------------------------------------------------------------------------------- */
+/* ---- The command ---- */
 
 static int
 open_new_backing (Rebase *rebase, GError **error)
@@ -170,11 +172,13 @@ parse (Rebase *rebase, GError **error)
   rebase->name = cli_text (args, "backing");
   rebase->format = cli_text (args, "backing-format");
   if (!rebase->name && !cli_flag (args, "unsafe"))
-    return tn_fail (error, TN_OPTION_ERROR, EINVAL, "give the new backing file with -b ('' for none), or -u to change its format only");
+    return tn_fail (error, TN_OPTION_ERROR, EINVAL,
+                    "give the new backing file with -b ('' for none), or -u to change its format only");
   if (rebase->name && !*rebase->name)
     rebase->name = NULL;
   if (rebase->name && !rebase->format)
-    return tn_fail (error, TN_OPTION_ERROR, EINVAL, "the format of backing file '%s' must be said: -F FMT", rebase->name);
+    return tn_fail (error, TN_OPTION_ERROR, EINVAL, "the format of backing file '%s' must be said: -F FMT",
+                    rebase->name);
   int ret = rebase->format ? cli_find_format (rebase->format, &class, error) : 0;
   if (ret >= 0)
     ret = cli_cache (args, "cache", TN_CACHE_WRITEBACK, &rebase->cache, error);
@@ -205,7 +209,8 @@ rebase_node (Rebase *rebase, GError **error)
       ret = keep_contents (rebase, error);
   }
   if (ret >= 0)
-    ret = tn_node_set_backing_reference (rebase->node, rebase->name, rebase->name ? rebase->format : NULL, error);
+    ret = tn_node_set_backing_reference (rebase->node, rebase->name, rebase->name ? rebase->format : NULL,
+                                         error);
   return ret < 0 ? ret : tn_node_flush (rebase->node, error);
 }
 
@@ -225,7 +230,8 @@ rebase_run (CliArgs *args)
 static const CliOption rebase_options[] = {
   { "backing", 'b', "FILE", "the new backing file; '' for none", NULL },
   { "backing-format", 'F', "FMT", "format of the new backing file", NULL },
-  { "unsafe", 'u', NULL, "only change the reference; the new file must have the same contents as the old one", NULL },
+  { "unsafe", 'u', NULL, "only change the reference; the new file must have the same contents as the old one",
+    NULL },
   { 0 }
 };
 

@@ -24,8 +24,8 @@ parse_target (const char *text, uint64_t present, uint64_t *size, GError **error
   if (ret < 0)
     return ret;
   if (sign < 0 && amount >= present)
-    return tn_fail (error, TN_OPTION_ERROR, EINVAL, "the image is only %" G_GUINT64_FORMAT " bytes large; it can be shrunk by less",
-                    present);
+    return tn_fail (error, TN_OPTION_ERROR, EINVAL,
+                    "the image is only %" G_GUINT64_FORMAT " bytes large; it can be shrunk by less", present);
   uint64_t wanted = sign < 0 ? present - amount : amount;
   if (sign > 0 && __builtin_add_overflow (present, amount, &wanted))
     wanted = UINT64_MAX;
@@ -48,8 +48,9 @@ resize_node (CliArgs *args, TnNode *node, GError **error)
   if (wanted <= present && prealloc != TN_PREALLOC_OFF)
     return tn_fail (error, TN_OPTION_ERROR, EINVAL, "--preallocation is for growing an image only");
   if (wanted < present && !cli_flag (args, "shrink"))
-    return tn_fail (error, TN_OPTION_ERROR, EINVAL,
-                    "shrinking deletes all data beyond the new end; add --shrink if there is nothing important");
+    return tn_fail (
+        error, TN_OPTION_ERROR, EINVAL,
+        "shrinking deletes all data beyond the new end; add --shrink if there is nothing important");
   ret = tn_node_resize (node, wanted, prealloc, error);
   return ret < 0 ? ret : tn_node_flush (node, error);
 }

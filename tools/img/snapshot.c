@@ -15,16 +15,17 @@ print_snapshot (const TnSnapshot *snapshot, void *opaque)
 {
   SnapshotList *list = opaque;
   if (list->n++ == 0)
-    cli_print (list->args, "Snapshot list:\n%-10s%-17s%8s%20s%13s%11s\n", "ID", "TAG", "VM SIZE", "DATE", "VM CLOCK",
-               "ICOUNT");
+    cli_print (list->args, "Snapshot list:\n%-10s%-17s%8s%20s%13s%11s\n", "ID", "TAG", "VM SIZE", "DATE",
+               "VM CLOCK", "ICOUNT");
   char date[32] = "", clock[48], icount[24] = "";
   time_t seconds = snapshot->date_sec;
   struct tm tm;
   if (localtime_r (&seconds, &tm))
     strftime (date, sizeof date, "%Y-%m-%d %H:%M:%S", &tm);
   uint64_t up = snapshot->vm_clock_nsec / 1000000000;
-  g_snprintf (clock, sizeof clock, "%02" G_GUINT64_FORMAT ":%02u:%02u.%03u", up / 3600, (unsigned) (up / 60 % 60),
-              (unsigned) (up % 60), (unsigned) (snapshot->vm_clock_nsec / 1000000 % 1000));
+  g_snprintf (clock, sizeof clock, "%02" G_GUINT64_FORMAT ":%02u:%02u.%03u", up / 3600,
+              (unsigned) (up / 60 % 60), (unsigned) (up % 60),
+              (unsigned) (snapshot->vm_clock_nsec / 1000000 % 1000));
   if (snapshot->icount != UINT64_MAX)
     g_snprintf (icount, sizeof icount, "%" G_GUINT64_FORMAT, snapshot->icount);
   cli_print (list->args, "%-9s %-16s %8s%20s%13s%11s\n", snapshot->id, snapshot->name,
@@ -52,8 +53,9 @@ img_snapshot_option (const char *text, TnOptions *options, GError **error)
     return ret;
   const char *id = tn_options_get (given, "snapshot.id"), *name = tn_options_get (given, "snapshot.name");
   if (tn_options_count (given) != 1 || (!id && !name))
-    return tn_fail (error, TN_OPTION_ERROR, EINVAL,
-                    "-l '%s' is not a snapshot; write snapshot.id=ID, snapshot.name=NAME, or an id or name alone", text);
+    return tn_fail (
+        error, TN_OPTION_ERROR, EINVAL,
+        "-l '%s' is not a snapshot; write snapshot.id=ID, snapshot.name=NAME, or an id or name alone", text);
   tn_options_set (options, "snapshot", id ? id : name);
   return 0;
 }
@@ -80,7 +82,9 @@ snapshot_run (CliArgs *args)
   for (unsigned i = 0; i < G_N_ELEMENTS (changes); i++) {
     if (!cli_flag (args, changes[i]))
       continue;
-    cli_error (args, "snapshot --%s is not supported yet; use an overlay instead (tenon-img create -b) or qemu-img snapshot",
+    cli_error (args,
+               "snapshot --%s is not supported yet; use an overlay instead (tenon-img create -b) or qemu-img "
+               "snapshot",
                changes[i]);
     return EXIT_FAILURE;
   }
@@ -89,13 +93,12 @@ snapshot_run (CliArgs *args)
   return EXIT_SUCCESS;
 }
 
-static const CliOption snapshot_options[] = {
-  { "list", 'l', NULL, "list the internal snapshots (this is the default)", NULL },
-  { "create", 'c', "NAME", "not supported yet", NULL },
-  { "apply", 'a', "NAME", "not supported yet", NULL },
-  { "delete", 'd', "NAME", "not supported yet", NULL },
-  { 0 }
-};
+static const CliOption snapshot_options[] = { { "list", 'l', NULL,
+                                                "list the internal snapshots (this is the default)", NULL },
+                                              { "create", 'c', "NAME", "not supported yet", NULL },
+                                              { "apply", 'a', "NAME", "not supported yet", NULL },
+                                              { "delete", 'd', "NAME", "not supported yet", NULL },
+                                              { 0 } };
 
 const CliCommand img_snapshot = {
   .name = "snapshot",

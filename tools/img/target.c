@@ -13,7 +13,8 @@ open_target (ImgTarget *target, GError **error)
   target->late_flush = target->made && !(flags & TN_OPEN_NO_FLUSH);
   if (target->late_flush)
     flags |= TN_OPEN_NO_FLUSH;
-  return cli_open_as (target->args, target->name, target->image_opts, target->format, NULL, flags, &target->node, error);
+  return cli_open_as (target->args, target->name, target->image_opts, target->format, NULL, flags,
+                      &target->node, error);
 }
 
 int
@@ -45,7 +46,8 @@ static int
 flush_target (ImgTarget *target, GError **error)
 {
   if (target->late_flush) {
-    int ret = tn_node_reopen (target->node, NULL, (tn_node_open_flags (target->node) & ~TN_OPEN_NO_FLUSH), error);
+    int ret =
+        tn_node_reopen (target->node, NULL, (tn_node_open_flags (target->node) & ~TN_OPEN_NO_FLUSH), error);
     if (ret < 0)
       return ret;
   }
@@ -61,7 +63,8 @@ remove_target (ImgTarget *target)
   if (!S_ISREG (st.st_mode))
     cli_error (target->args, "'%s' is incomplete", target->name);
   else if (unlink (target->name) < 0)
-    cli_error (target->args, "'%s' is incomplete and cannot be removed: %s", target->name, g_strerror (errno));
+    cli_error (target->args, "'%s' is incomplete and cannot be removed: %s", target->name,
+               g_strerror (errno));
 }
 
 int

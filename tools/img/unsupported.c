@@ -5,7 +5,8 @@
 static int
 amend_run (CliArgs *args)
 {
-  cli_error (args, "amend is not supported yet; use tenon-img convert -o to make an image with other options");
+  cli_error (args,
+             "amend is not supported yet; use tenon-img convert -o to make an image with other options");
   return EXIT_FAILURE;
 }
 
@@ -16,11 +17,10 @@ bitmap_run (CliArgs *args)
   return EXIT_FAILURE;
 }
 
-static const CliOption amend_options[] = {
-  { "options", 'o', "OPTIONS", "options to change, name=value,…", NULL },
-  { "force", 0, NULL, "allow unsafe changes", NULL },
-  { 0 }
-};
+static const CliOption amend_options[] = { { "options", 'o', "OPTIONS", "options to change, name=value,…",
+                                             NULL },
+                                           { "force", 0, NULL, "allow unsafe changes", NULL },
+                                           { 0 } };
 
 const CliCommand img_amend = {
   .name = "amend",

@@ -5,7 +5,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-/* ---- The commands of the prompt ------------------------------------------------------------------------ */
+/* ---- The commands of the prompt ---- */
 
 #define IO_TERSE                                                                                             \
   {                                                                                                          \
@@ -328,10 +328,10 @@ io_run_line (IoShell *shell, const char *text)
     return EXIT_SUCCESS;
   command = cli_find_command (&io_tool, words->pdata[0]);
   if (command != NULL)
-    status = io_run_command (shell, command, (int)words->len - 1, (char **)words->pdata + 1);
+    status = io_run_command (shell, command, (int) words->len - 1, (char **) words->pdata + 1);
   else {
     g_autofree char *hint = cli_command_hint (&io_tool, words->pdata[0]);
-    cli_error (shell->args, "command \"%s\" not found%s", (char *)words->pdata[0], hint);
+    cli_error (shell->args, "command \"%s\" not found%s", (char *) words->pdata[0], hint);
   }
   cli_flush (shell->args);
   return status;
@@ -409,7 +409,7 @@ io_open_given (IoShell *shell, GError **error)
   if (opening.filename != NULL)
     return io_open (shell, &opening, error);
   /* Nothing to open yet, but what was given must make sense. */
-  return opening.cache != NULL ? tn_cache_mode_parse (opening.cache, &mode, error) : (int)flags;
+  return opening.cache != NULL ? tn_cache_mode_parse (opening.cache, &mode, error) : (int) flags;
 }
 
 static int

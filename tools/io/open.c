@@ -11,7 +11,7 @@ io_discard_mode (const char *text, uint32_t *flags, GError **error)
     *flags |= TN_OPEN_UNMAP;
     return 0;
   }
-  *flags &= ~(uint32_t)TN_OPEN_UNMAP;
+  *flags &= ~(uint32_t) TN_OPEN_UNMAP;
   if (strcmp (text, "ignore") == 0 || strcmp (text, "off") == 0)
     return 0;
   return tn_fail (error, TN_OPTION_ERROR, EINVAL, "Invalid discard option: %s (use ignore or unmap)", text);
@@ -199,7 +199,7 @@ io_close_run (CliArgs *args)
   return EXIT_SUCCESS;
 }
 
-/* ---- reopen ------------------------------------------------------------------------------------------ */
+/* ---- reopen ---- */
 
 static int
 io_reopen_flags (CliArgs *args, IoShell *shell, TnCacheMode *cache, uint32_t *flags, GError **error)
@@ -213,7 +213,7 @@ io_reopen_flags (CliArgs *args, IoShell *shell, TnCacheMode *cache, uint32_t *fl
   if (read_only && writable)
     return tn_fail (error, TN_OPTION_ERROR, EINVAL, "Only one -r/-w option may be given");
   if (read_only)
-    *flags &= ~(uint32_t)(TN_OPEN_WRITE | TN_OPEN_RESIZE);
+    *flags &= ~(uint32_t) (TN_OPEN_WRITE | TN_OPEN_RESIZE);
   if (writable)
     *flags |= TN_OPEN_WRITE | TN_OPEN_RESIZE;
   if (mode == NULL)
@@ -221,7 +221,7 @@ io_reopen_flags (CliArgs *args, IoShell *shell, TnCacheMode *cache, uint32_t *fl
   r = tn_cache_mode_parse (mode, cache, error);
   if (r < 0)
     return r;
-  *flags &= ~(uint32_t)(TN_OPEN_DIRECT | TN_OPEN_NO_FLUSH);
+  *flags &= ~(uint32_t) (TN_OPEN_DIRECT | TN_OPEN_NO_FLUSH);
   *flags |= tn_cache_mode_open_flags (*cache);
   return 0;
 }

@@ -17,7 +17,7 @@ io_number (const char *text, int64_t *value)
 static void
 io_slept (void *opaque)
 {
-  *(bool *)opaque = true;
+  *(bool *) opaque = true;
 }
 
 /* Requests under way go on meanwhile. */
@@ -52,7 +52,7 @@ io_sigraise_run (CliArgs *args)
     return EXIT_FAILURE;
   }
   cli_flush (shell->args);
-  raise ((int)number);
+  raise ((int) number);
   return EXIT_SUCCESS;
 }
 

@@ -29,7 +29,7 @@ io_size_text (double bytes)
 static IoText
 io_time_text (int64_t ns, bool fixed)
 {
-  uint64_t hundredths = (uint64_t)ns / 10000000;
+  uint64_t hundredths = (uint64_t) ns / 10000000;
   unsigned fraction = hundredths % 100, seconds = hundredths / 100 % 60;
   uint64_t minutes = hundredths / 6000;
   IoText result;
@@ -38,7 +38,7 @@ io_time_text (int64_t ns, bool fixed)
     g_snprintf (result.text, sizeof result.text, "%02u.%02u sec", seconds, fraction);
   else
     g_snprintf (result.text, sizeof result.text, "%" G_GUINT64_FORMAT ":%02u:%02u.%02u", minutes / 60,
-                (unsigned)(minutes % 60), seconds, fraction);
+                (unsigned) (minutes % 60), seconds, fraction);
   return result;
 }
 
@@ -47,20 +47,20 @@ io_report (CliArgs *args, const char *did, uint64_t offset, uint64_t length, int
 {
   IoShell *shell = io_shell (args);
   bool terse = cli_flag (args, "report-terse");
-  double seconds = (double)MAX (ns, 1) / 1e9;
+  double seconds = (double) MAX (ns, 1) / 1e9;
 
   if (cli_flag (args, "quiet"))
     return;
   if (terse) {
     cli_print (shell->args, "%" G_GUINT64_FORMAT ",1,%s,%.3f,%.3f\n", length, io_time_text (ns, true).text,
-               (double)length / seconds, 1 / seconds);
+               (double) length / seconds, 1 / seconds);
     return;
   }
   cli_print (shell->args,
              "%s %" G_GUINT64_FORMAT "/%" G_GUINT64_FORMAT " bytes at offset %" G_GUINT64_FORMAT "\n", did,
              length, length, offset);
-  cli_print (shell->args, "%s, 1 ops; %s (%s/sec and %.4f ops/sec)\n", io_size_text ((double)length).text,
-             io_time_text (ns, false).text, io_size_text ((double)length / seconds).text, 1 / seconds);
+  cli_print (shell->args, "%s, 1 ops; %s (%s/sec and %.4f ops/sec)\n", io_size_text ((double) length).text,
+             io_time_text (ns, false).text, io_size_text ((double) length / seconds).text, 1 / seconds);
 }
 
 void
@@ -69,11 +69,11 @@ io_dump (CliArgs *args, const char *data, uint64_t length, uint64_t offset)
   IoShell *shell = io_shell (args);
 
   for (uint64_t at = 0; at < length; at += 16) {
-    unsigned n = (unsigned)MIN (length - at, 16);
+    unsigned n = (unsigned) MIN (length - at, 16);
 
     cli_print (shell->args, "%08" G_GINT64_MODIFIER "x:  ", offset + at);
     for (unsigned i = 0; i < n; i++)
-      cli_print (shell->args, "%02x ", (unsigned char)data[at + i]);
+      cli_print (shell->args, "%02x ", (unsigned char) data[at + i]);
     cli_print (shell->args, " ");
     for (unsigned i = 0; i < n; i++)
       cli_print (shell->args, "%c", g_ascii_isalnum (data[at + i]) ? data[at + i] : '.');
@@ -92,7 +92,7 @@ bool
 io_verify (CliArgs *args, const char *data, uint64_t length, uint64_t offset, uint8_t pattern)
 {
   bool same =
-      length == 0 || ((uint8_t)data[0] == pattern && memcmp (data, data + 1, (size_t)length - 1) == 0);
+      length == 0 || ((uint8_t) data[0] == pattern && memcmp (data, data + 1, (size_t) length - 1) == 0);
 
   if (!same)
     cli_print (io_shell (args)->args,

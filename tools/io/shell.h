@@ -40,7 +40,7 @@ typedef struct IoCall {
 static inline IoShell *
 io_shell (CliArgs *args)
 {
-  return ((IoCall *)(void *)args)->shell;
+  return ((IoCall *) (void *) args)->shell;
 }
 
 /* main.c */

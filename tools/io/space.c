@@ -42,7 +42,7 @@ io_discard_run (CliArgs *args)
   return EXIT_SUCCESS;
 }
 
-/* ---- What is allocated in the image itself ------------------------------------------------------------- */
+/* ---- What is allocated in the image itself ---- */
 
 /* Whether the bytes at @offset are in this image rather than in its backing file, and how far that goes on.
  */
@@ -89,8 +89,8 @@ io_map_run (CliArgs *args)
       return cli_fail (shell->args, EXIT_FAILURE, &error);
     cli_print (shell->args,
                "%s (0x%" G_GINT64_MODIFIER "x) bytes %s allocated at offset %s (0x%" G_GINT64_MODIFIER "x)\n",
-               io_size_text ((double)run).text, run, allocated ? "   " : "not",
-               io_size_text ((double)offset).text, offset);
+               io_size_text ((double) run).text, run, allocated ? "   " : "not",
+               io_size_text ((double) offset).text, offset);
   }
   return EXIT_SUCCESS;
 }
@@ -116,11 +116,11 @@ io_alloc_run (CliArgs *args)
     sum += allocated ? run : 0;
   }
   cli_print (shell->args, "%" G_GUINT64_FORMAT "/%" G_GUINT64_FORMAT " bytes allocated at offset %s\n", sum,
-             length, io_size_text ((double)offset).text);
+             length, io_size_text ((double) offset).text);
   return EXIT_SUCCESS;
 }
 
-/* ---- Size -------------------------------------------------------------------------------------------- */
+/* ---- Size ---- */
 
 static int
 io_prealloc (const char *text, TnPrealloc *mode, GError **error)
@@ -132,7 +132,7 @@ io_prealloc (const char *text, TnPrealloc *mode, GError **error)
     return 0;
   for (unsigned i = 0; names[i] != NULL; i++)
     if (strcmp (names[i], text) == 0) {
-      *mode = (TnPrealloc)i;
+      *mode = (TnPrealloc) i;
       return 0;
     }
   return tn_fail (error, TN_OPTION_ERROR, EINVAL,
@@ -163,11 +163,11 @@ io_length_run (CliArgs *args)
 
   if (shell == NULL)
     return EXIT_FAILURE;
-  cli_print (shell->args, "%s\n", io_size_text ((double)tn_drive_size (shell->drive)).text);
+  cli_print (shell->args, "%s\n", io_size_text ((double) tn_drive_size (shell->drive)).text);
   return EXIT_SUCCESS;
 }
 
-/* ---- Facts --------------------------------------------------------------------------------------------- */
+/* ---- Facts ---- */
 
 static void
 io_print_specific (IoShell *shell, const char *json)

@@ -11,7 +11,7 @@
 #define IO_MISALIGNMENT 16
 #define IO_MAX_SEGMENTS 1024
 
-/* ---- Arguments -------------------------------------------------------------------------------------- */
+/* ---- Arguments ---- */
 
 int
 io_offset (CliArgs *args, const char *text, const char *what, uint64_t *value, GError **error)
@@ -47,7 +47,7 @@ io_pattern (CliArgs *args, uint8_t fallback, uint8_t *pattern, GError **error)
   value = g_ascii_strtoull (text, &end, 0);
   if (end == text || *end != '\0' || *text == '-' || value > UINT8_MAX)
     return tn_fail (error, TN_OPTION_ERROR, EINVAL, "%s is not a valid pattern byte (0 to 255)", text);
-  *pattern = (uint8_t)value;
+  *pattern = (uint8_t) value;
   return 0;
 }
 
@@ -81,7 +81,7 @@ io_in_range (IoShell *shell, uint64_t offset, uint64_t length)
   return offset <= size && length <= size - offset;
 }
 
-/* ---- Buffers ---------------------------------------------------------------------------------------- */
+/* ---- Buffers ---- */
 
 static int
 io_buffer_allocate (IoShell *shell, IoBuffer *buffer, GError **error)
@@ -113,7 +113,7 @@ io_buffer_lengths (CliArgs *args, unsigned first, IoBuffer *buffer, GError **err
 
     if (r < 0)
       return r;
-    buffer->iov[i].iov_len = (size_t)length;
+    buffer->iov[i].iov_len = (size_t) length;
     buffer->length += length;
   }
   if (buffer->length > IO_MAX_BYTES)
@@ -136,7 +136,7 @@ io_buffer_new (CliArgs *args, unsigned first, uint8_t pattern, IoBuffer *buffer,
     io_buffer_clear (buffer);
     return r;
   }
-  memset (buffer->data, pattern, (size_t)buffer->length);
+  memset (buffer->data, pattern, (size_t) buffer->length);
   at = buffer->data;
   for (unsigned i = 0; i < buffer->n_iov; i++) {
     buffer->iov[i].iov_base = at;
@@ -163,7 +163,7 @@ io_fill_from_file (IoBuffer *buffer, const char *path, GError **error)
   if (fd < 0)
     return tn_fail_errno (error, TN_IO_ERROR, errno, "%s", path);
   while (have < buffer->length) {
-    ssize_t n = read (fd, buffer->data + have, (size_t)(buffer->length - have));
+    ssize_t n = read (fd, buffer->data + have, (size_t) (buffer->length - have));
 
     if (n < 0 && errno == EINTR)
       continue;
@@ -174,7 +174,7 @@ io_fill_from_file (IoBuffer *buffer, const char *path, GError **error)
     }
     if (n == 0)
       break;
-    have += (uint64_t)n;
+    have += (uint64_t) n;
   }
   close (fd);
   if (have == 0 && buffer->length > 0)
@@ -184,7 +184,7 @@ io_fill_from_file (IoBuffer *buffer, const char *path, GError **error)
   return 0;
 }
 
-/* ---- Requests --------------------------------------------------------------------------------------- */
+/* ---- Requests ---- */
 
 typedef struct IoWait {
   bool done;

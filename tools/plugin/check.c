@@ -20,8 +20,7 @@ passed (const char *what)
   printf ("ok      %s\n", what);
 }
 
-static void TN_PRINTF (2, 3)
-failed (Report *report, const char *format, ...)
+static void TN_PRINTF (2, 3) failed (Report *report, const char *format, ...)
 {
   va_list args;
   va_start (args, format);
@@ -61,8 +60,8 @@ check_exported (Report *report, const ElfSymbols *symbols)
   if (found)
     passed ("exports its descriptor");
   else
-    failed (report, "does not export '%s': write TN_PLUGIN_DEFINE (%.*s, ...), and name the file accordingly", wanted,
-            (int) (strlen (wanted) - strlen (DESCRIPTOR_SUFFIX)), wanted);
+    failed (report, "does not export '%s': write TN_PLUGIN_DEFINE (%.*s, ...), and name the file accordingly",
+            wanted, (int) (strlen (wanted) - strlen (DESCRIPTOR_SUFFIX)), wanted);
 }
 
 static void
@@ -127,8 +126,8 @@ check_manifest (Report *report, const TnPlugin *plugin)
   if (strcmp (text, wanted) == 0)
     passed ("its manifest is there and up to date");
   else
-    failed (report, "%s:%u: differs from the descriptor: write it anew with 'tenon-plugin manifest %s > %s'", path,
-            first_difference (text, wanted), report->file, path);
+    failed (report, "%s:%u: differs from the descriptor: write it anew with 'tenon-plugin manifest %s > %s'",
+            path, first_difference (text, wanted), report->file, path);
 }
 
 static void
@@ -140,8 +139,8 @@ check_descriptor (Report *report)
     failed (report, "%s", error->message);
     return;
   }
-  g_autofree char *text = g_strdup_printf ("loads: ABI %u.%u, and its descriptor is in order", plugin->abi_major,
-                                           plugin->abi_minor);
+  g_autofree char *text = g_strdup_printf ("loads: ABI %u.%u, and its descriptor is in order",
+                                           plugin->abi_major, plugin->abi_minor);
   passed (text);
   check_manifest (report, plugin);
 }

@@ -58,8 +58,8 @@ list_class (const TnClassInfo *info, void *opaque)
     return;
   }
   g_autofree char *aliases = join (info->aliases);
-  g_autofree char *names
-      = *aliases ? g_strdup_printf ("%s (%s)", info->name, aliases) : g_strdup (info->name);
+  g_autofree char *names =
+      *aliases ? g_strdup_printf ("%s (%s)", info->name, aliases) : g_strdup (info->name);
   printf ("%-9s %-20s %-24s %s\n", tool_kind_name (info->kind), names, info->plugin, info->summary);
 }
 

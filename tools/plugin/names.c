@@ -19,7 +19,8 @@ tool_security_name (uint32_t security)
 const char *
 tool_option_type_name (unsigned type)
 {
-  static const char *const names[] = { "text", "text", "bool", "number", "size", "choice", "node", "drive", "chardev" };
+  static const char *const names[] = { "text",   "text", "bool",  "number", "size",
+                                       "choice", "node", "drive", "chardev" };
   return type < G_N_ELEMENTS (names) ? names[type] : names[0];
 }
 
@@ -29,8 +30,11 @@ tool_option_when (uint32_t when)
   static const struct {
     uint32_t bit;
     const char *name;
-  } bits[] = { { TN_OPTION_OPEN, "open" }, { TN_OPTION_CREATE, "create" }, { TN_OPTION_RUNTIME, "runtime" },
-               { TN_OPTION_AMEND, "amend" }, { TN_OPTION_REQUIRED, "required" } };
+  } bits[] = { { TN_OPTION_OPEN, "open" },
+               { TN_OPTION_CREATE, "create" },
+               { TN_OPTION_RUNTIME, "runtime" },
+               { TN_OPTION_AMEND, "amend" },
+               { TN_OPTION_REQUIRED, "required" } };
   GString *text = g_string_new (when & ~(uint32_t) TN_OPTION_REQUIRED ? NULL : "open");
   for (size_t i = 0; i < G_N_ELEMENTS (bits); i++) {
     if (when & bits[i].bit)

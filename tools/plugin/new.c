@@ -11,11 +11,11 @@
 
 /* The name as the copied files need it spelled. */
 typedef struct Spelling {
-  const char *name;  /* acme-disk */
-  char *identifier;  /* acme_disk, also where a digit begins it */
-  char *first;       /* the same, but fit to begin an identifier */
-  char *constant;    /* ACME_DISK */
-  char *type;        /* AcmeDisk */
+  const char *name; /* acme-disk */
+  char *identifier; /* acme_disk, also where a digit begins it */
+  char *first;      /* the same, but fit to begin an identifier */
+  char *constant;   /* ACME_DISK */
+  char *type;       /* AcmeDisk */
 } Spelling;
 
 static char *
@@ -155,11 +155,14 @@ tool_new (int argc, char **argv)
   if (n < 0)
     return TOOL_USAGE;
   if (n < 2 || n > 3)
-    return tool_fail (TOOL_USAGE, "new: give a kind (format, protocol, device, cpu, codec), a name, and perhaps a folder");
+    return tool_fail (
+        TOOL_USAGE, "new: give a kind (format, protocol, device, cpu, codec), a name, and perhaps a folder");
   if (!is_kind (argv[0]))
-    return tool_fail (TOOL_USAGE, "'%s' is no kind of plugin: give format, protocol, device, cpu or codec", argv[0]);
+    return tool_fail (TOOL_USAGE, "'%s' is no kind of plugin: give format, protocol, device, cpu or codec",
+                      argv[0]);
   if (!is_plugin_name (argv[1]))
-    return tool_fail (TOOL_USAGE, "'%s' cannot name a plugin: use up to 40 small letters, digits and '-'", argv[1]);
+    return tool_fail (TOOL_USAGE, "'%s' cannot name a plugin: use up to 40 small letters, digits and '-'",
+                      argv[1]);
   g_autofree char *folder = n == 3 ? g_strdup (argv[2]) : g_strdup_printf ("%s-%s", argv[0], argv[1]);
   return write_plugin (argv[0], argv[1], folder);
 }

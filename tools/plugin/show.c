@@ -5,7 +5,7 @@
 
 #include "tool.h"
 
-/* ---- Finding what the user means ------------------------------------------------------------------ */
+/* ---- Finding what the user means ---- */
 
 typedef struct Search {
   const char *name;
@@ -46,7 +46,7 @@ static void
 find_owner (const TnPlugin *plugin, const char *path, const char *why, void *opaque)
 {
   Owner *owner = opaque;
-  for (const TnClass *const *class = plugin->classes; *class; class++) {
+  for (const TnClass *const *class = plugin->classes; *class; class ++) {
     if (*class == owner->class)
       owner->plugin = plugin;
   }
@@ -73,13 +73,14 @@ find_plugin (const char *name, GError **error)
   if (search.found)
     plugin = plugin_of_class (search.kind, search.class_name, error);
   else
-    tn_fail (error, TN_PLUGIN_ERROR, ENOENT, "there is no plugin or class '%s': see 'tenon-plugin list'", name);
+    tn_fail (error, TN_PLUGIN_ERROR, ENOENT, "there is no plugin or class '%s': see 'tenon-plugin list'",
+             name);
   g_free (search.path);
   g_free (search.class_name);
   return plugin;
 }
 
-/* ---- For people ---------------------------------------------------------------------------------------- */
+/* ---- For people ---- */
 
 static void
 print_list (const char *title, const char *const *list)
@@ -126,14 +127,14 @@ print_plugin (const TnPlugin *plugin)
 {
   printf ("plugin:   %s\nversion:  %s\nlicence:  %s\npackage:  %s\nABI:      %u.%u (this Tenon: %d.%d)\n"
           "security: %s\n",
-          plugin->name, plugin->version, plugin->licence, plugin->package, plugin->abi_major, plugin->abi_minor,
-          TN_ABI_MAJOR, TN_ABI_MINOR, tool_security_name (plugin->security));
+          plugin->name, plugin->version, plugin->licence, plugin->package, plugin->abi_major,
+          plugin->abi_minor, TN_ABI_MAJOR, TN_ABI_MINOR, tool_security_name (plugin->security));
   print_list ("codecs:   ", plugin->requires_codecs);
-  for (const TnClass *const *class = plugin->classes; *class; class++)
+  for (const TnClass *const *class = plugin->classes; *class; class ++)
     print_class (*class);
 }
 
-/* ---- For programs --------------------------------------------------------------------------------------- */
+/* ---- For programs ---- */
 
 static void
 json_list (TnJson *json, const char *name, const char *const *list)
@@ -199,7 +200,7 @@ print_plugin_json (const TnPlugin *plugin)
   tn_json_string (json, "security", tool_security_name (plugin->security));
   json_list (json, "requires-codecs", plugin->requires_codecs);
   tn_json_array_begin (json, "classes");
-  for (const TnClass *const *class = plugin->classes; *class; class++)
+  for (const TnClass *const *class = plugin->classes; *class; class ++)
     json_class (json, *class);
   tn_json_array_end (json);
   tn_json_object_end (json);

@@ -120,9 +120,11 @@ elf_read_symbols (const char *path, ElfSymbols *symbols, GError **error)
   GMappedFile *file = g_mapped_file_new (path, FALSE, &why);
   if (!file)
     return tn_fail (error, TN_PLUGIN_ERROR, EIO, "cannot read %s: %s", path, why->message);
-  Object object = { .path = path, .bytes = g_mapped_file_get_contents (file),
-                    .length = g_mapped_file_get_length (file), .error = error };
-  *symbols = (ElfSymbols) { g_ptr_array_new_with_free_func (g_free), g_ptr_array_new_with_free_func (g_free) };
+  Object object = { .path = path,
+                    .bytes = g_mapped_file_get_contents (file),
+                    .length = g_mapped_file_get_length (file),
+                    .error = error };
+  *symbols = (ElfSymbols){ g_ptr_array_new_with_free_func (g_free), g_ptr_array_new_with_free_func (g_free) };
   int r = read_symbols (&object, symbols);
   g_mapped_file_unref (file);
   if (r < 0)

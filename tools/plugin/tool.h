@@ -31,8 +31,8 @@ int tool_fail (int status, const char *format, ...) TN_PRINTF (2, 3);
 /* The same with the text of @error, which it frees. */
 int tool_fail_error (GError *error);
 
-/* Looks through the options of a sub-command: sets *json when --output=json is there, and moves the other arguments
- * to the front.  The number of those, or -1 after having reported a wrong option. */
+/* Looks through the options of a sub-command: sets *json when --output=json is there, and moves the other
+ * arguments to the front.  The number of those, or -1 after having reported a wrong option. */
 int tool_arguments (int argc, char **argv, bool *json);
 
 /* Spelling of TnKind, TnSecurity, TnOptionType and TnOptionWhen; g_free() the last. */

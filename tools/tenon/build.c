@@ -4,7 +4,7 @@
 #include <stdio.h>
 #include <tenon/drive.h>
 
-/* ---- CPUs and memory ------------------------------------------------------------------------------ */
+/* ---- CPUs and memory ---- */
 
 static int
 set_memory (const TenonArgs *args, TnMachine *machine, GError **error)
@@ -51,7 +51,7 @@ set_cpu (const TenonArgs *args, TnMachine *machine, GError **error)
   return tn_machine_set_cpu (machine, class_name, options, error);
 }
 
-/* ---- Character devices ---------------------------------------------------------------------------- */
+/* ---- Character devices ---- */
 
 /* The core's spelling of what -chardev says. */
 static int
@@ -65,7 +65,8 @@ parse_chardev (const char *text, char **id, char **spec, GError **error)
   const char *name = tn_options_get (options, "id");
   const char *path = tn_options_get (options, "path");
   if (backend == NULL || name == NULL)
-    return tn_fail (error, TN_OPTION_ERROR, EINVAL, "-chardev %s: wants stdio, null, pty or file, and id=", text);
+    return tn_fail (error, TN_OPTION_ERROR, EINVAL,
+                    "-chardev %s: wants stdio, null, pty or file, and id=", text);
   if (strcmp (backend, "file") == 0 && path == NULL)
     return tn_fail (error, TN_OPTION_ERROR, EINVAL, "-chardev %s: a file wants path=", text);
   *id = g_strdup (name);
@@ -81,7 +82,8 @@ find_chardev (const TenonArgs *args, const char *wanted)
 {
   for (guint i = 0; i < args->chardevs->len; i++) {
     g_autofree char *id = NULL, *spec = NULL;
-    if (parse_chardev (g_ptr_array_index (args->chardevs, i), &id, &spec, NULL) == 0 && strcmp (id, wanted) == 0)
+    if (parse_chardev (g_ptr_array_index (args->chardevs, i), &id, &spec, NULL) == 0
+        && strcmp (id, wanted) == 0)
       return g_steal_pointer (&spec);
   }
   return NULL;
@@ -155,7 +157,7 @@ add_chardevs (const TenonArgs *args, TnMachine *machine, GError **error)
   return r;
 }
 
-/* ---- Disks ---------------------------------------------------------------------------------------- */
+/* ---- Disks ---- */
 
 static char *
 take_option (TnOptions *options, const char *key)
@@ -180,7 +182,8 @@ add_drive (TnMachine *machine, const char *text, unsigned index, GError **error)
   if (id == NULL)
     id = g_strdup_printf ("%s%u", interface != NULL ? interface : "drive", index);
   if (media != NULL && strcmp (media, "disk") != 0)
-    return tn_fail (error, TN_OPTION_ERROR, ENOTSUP, "-drive %s: media=%s is not supported, leave it out", text, media);
+    return tn_fail (error, TN_OPTION_ERROR, ENOTSUP, "-drive %s: media=%s is not supported, leave it out",
+                    text, media);
   const char *class_name = NULL;
   if (g_strcmp0 (interface, "none") != 0) {
     class_name = tn_machine_interface_class (machine, interface != NULL ? interface : "virtio");
@@ -205,12 +208,12 @@ add_drive (TnMachine *machine, const char *text, unsigned index, GError **error)
   return tn_machine_add_device (machine, class_name, NULL, device, error);
 }
 
-
 static int
 open_blockdev (const char *text, GPtrArray *nodes, GError **error)
 {
   g_autoptr (TnOptions) options = tn_options_new ();
-  int r = *text == '{' ? tn_options_parse_json (options, text, error) : tn_options_parse (options, text, "driver", error);
+  int r = *text == '{' ? tn_options_parse_json (options, text, error)
+                       : tn_options_parse (options, text, "driver", error);
   if (r < 0)
     return r;
   if (tn_options_get (options, "node-name") == NULL)
@@ -232,7 +235,8 @@ make_drive_of_node (TnMachine *machine, const char *name, GPtrArray *made, GErro
   if (node == NULL || g_ptr_array_find_with_equal_func (made, name, g_str_equal, NULL))
     return 0;
   const bool direct = tn_node_open_flags (node) & TN_OPEN_DIRECT;
-  TnDrive *drive = tn_drive_new (node, direct ? TN_CACHE_NONE : TN_CACHE_WRITEBACK, !tn_node_is_read_only (node));
+  TnDrive *drive =
+      tn_drive_new (node, direct ? TN_CACHE_NONE : TN_CACHE_WRITEBACK, !tn_node_is_read_only (node));
   int r = tn_machine_add_drive (machine, name, drive, error);
   if (r < 0) {
     tn_drive_free (drive);
@@ -246,14 +250,16 @@ static int
 add_device (TnMachine *machine, const char *text, GPtrArray *made, GError **error)
 {
   g_autoptr (TnOptions) options = tn_options_new ();
-  int r = *text == '{' ? tn_options_parse_json (options, text, error) : tn_options_parse (options, text, "driver", error);
+  int r = *text == '{' ? tn_options_parse_json (options, text, error)
+                       : tn_options_parse (options, text, "driver", error);
   if (r < 0)
     return r;
   g_autofree char *class_name = take_option (options, "driver");
   g_autofree char *id = take_option (options, "id");
   g_free (take_option (options, "bus"));
   if (class_name == NULL)
-    return tn_fail (error, TN_OPTION_ERROR, EINVAL, "-device %s: wants a class, -device help lists them", text);
+    return tn_fail (error, TN_OPTION_ERROR, EINVAL, "-device %s: wants a class, -device help lists them",
+                    text);
   const char *drive = tn_options_get (options, "drive");
   if (drive != NULL)
     r = make_drive_of_node (machine, drive, made, error);
@@ -275,7 +281,7 @@ add_disks_and_devices (const TenonArgs *args, TnMachine *machine, GError **error
   return r;
 }
 
-/* ---- All of it ------------------------------------------------------------------------------------ */
+/* ---- All of it ---- */
 
 int
 tenon_build (const TenonArgs *args, TnMachine **out, GError **error)

@@ -19,7 +19,7 @@ take_text (char **place, const char *value)
   return 0;
 }
 
-/* ---- What each option does ------------------------------------------------------------------------ */
+/* ---- What each option does ---- */
 
 static int
 take_machine (TenonArgs *args, const char *value, GError **error)
@@ -40,8 +40,8 @@ take_machine (TenonArgs *args, const char *value, GError **error)
       args->action = TENON_DUMP_FDT;
       take_text (&args->dump_fdt, *word + 8);
     } else {
-      return tn_fail (error, TN_OPTION_ERROR, EINVAL, "-M %s: '%s' is not known, dump and dumpdtb=FILE are", board,
-                      *word);
+      return tn_fail (error, TN_OPTION_ERROR, EINVAL, "-M %s: '%s' is not known, dump and dumpdtb=FILE are",
+                      board, *word);
     }
   }
   return 0;
@@ -161,7 +161,8 @@ static int
 take_display (TenonArgs *args, const char *value, GError **error)
 {
   if (strcmp (value, "none") != 0)
-    return tn_fail (error, TN_OPTION_ERROR, ENOTSUP, "-display %s: there are no displays, use -nographic", value);
+    return tn_fail (error, TN_OPTION_ERROR, ENOTSUP, "-display %s: there are no displays, use -nographic",
+                    value);
   return 0;
 }
 
@@ -171,7 +172,8 @@ take_monitor (TenonArgs *args, const char *value, GError **error)
 {
   if (strcmp (value, "none") != 0)
     return tn_fail (error, TN_OPTION_ERROR, ENOTSUP,
-                    "-monitor %s: the monitor is reached by Ctrl-A c on the console, leave the option out", value);
+                    "-monitor %s: the monitor is reached by Ctrl-A c on the console, leave the option out",
+                    value);
   return 0;
 }
 
@@ -233,13 +235,17 @@ static const Option options[] = {
   { "initrd", NULL, "FILE", "initial RAM disk for it", take_initrd },
   { "append", NULL, "TEXT", "its command line", take_append },
   { "dtb", NULL, "FILE", "device tree to use instead of the generated one", take_dtb },
-  { "bios", NULL, "FILE|none|default", "firmware to run in machine mode; default: the CPU's own services", take_bios },
-  { "drive", NULL, "file=FILE[,if=virtio|none][,id=ID][,format=F][,cache=MODE][,aio=ENGINE]…", "disk", take_drive },
-  { "blockdev", NULL, "driver=D,node-name=NAME,…|{JSON}", "block node, for -device …,drive=NAME", take_blockdev },
-  { "device", NULL, "CLASS[,id=ID][,OPTION=VALUE…]", "further device; help lists them, CLASS,help its options",
-    take_device },
+  { "bios", NULL, "FILE|none|default", "firmware to run in machine mode; default: the CPU's own services",
+    take_bios },
+  { "drive", NULL, "file=FILE[,if=virtio|none][,id=ID][,format=F][,cache=MODE][,aio=ENGINE]…", "disk",
+    take_drive },
+  { "blockdev", NULL, "driver=D,node-name=NAME,…|{JSON}", "block node, for -device …,drive=NAME",
+    take_blockdev },
+  { "device", NULL, "CLASS[,id=ID][,OPTION=VALUE…]",
+    "further device; help lists them, CLASS,help its options", take_device },
   { "chardev", NULL, "stdio|null|pty|file,id=ID[,path=FILE][,mux=on]", "character device", take_chardev },
-  { "serial", NULL, "stdio|mon:stdio|null|pty|file:PATH|chardev:ID", "where the serial port goes", take_serial },
+  { "serial", NULL, "stdio|mon:stdio|null|pty|file:PATH|chardev:ID", "where the serial port goes",
+    take_serial },
   { "nographic", NULL, NULL, "console and monitor on this terminal (the default)", take_nographic },
   { "display", NULL, "none", "accepted for compatibility", take_display },
   { "monitor", NULL, "none", "accepted for compatibility", take_monitor },
@@ -252,7 +258,7 @@ static const Option options[] = {
   { "version", NULL, NULL, "version", take_version },
 };
 
-/* ---- Parsing -------------------------------------------------------------------------------------- */
+/* ---- Parsing ---- */
 
 static const Option *
 find_option (const char *name, size_t length)
@@ -260,7 +266,8 @@ find_option (const char *name, size_t length)
   for (size_t i = 0; i < G_N_ELEMENTS (options); i++) {
     const Option *option = &options[i];
     if ((strlen (option->name) == length && strncmp (option->name, name, length) == 0)
-        || (option->alias != NULL && strlen (option->alias) == length && strncmp (option->alias, name, length) == 0))
+        || (option->alias != NULL && strlen (option->alias) == length
+            && strncmp (option->alias, name, length) == 0))
       return option;
   }
   return NULL;
@@ -272,7 +279,8 @@ parse_one (TenonArgs *args, int argc, char **argv, int i, GError **error)
 {
   const char *word = argv[i];
   if (*word != '-' || word[1] == '\0')
-    return tn_fail (error, TN_OPTION_ERROR, EINVAL, "'%s' is no option: a disk is given with -drive file=%s", word, word);
+    return tn_fail (error, TN_OPTION_ERROR, EINVAL, "'%s' is no option: a disk is given with -drive file=%s",
+                    word, word);
   const char *name = word + (word[1] == '-' ? 2 : 1);
   const char *equals = word[1] == '-' ? strchr (name, '=') : NULL;
   const Option *option = find_option (name, equals != NULL ? (size_t) (equals - name) : strlen (name));
@@ -296,8 +304,8 @@ tenon_args_parse (TenonArgs *args, int argc, char **argv, GError **error)
 {
   *args = (TenonArgs){ .action = TENON_RUN };
   args->boot = tn_options_new ();
-  GPtrArray **lists[] = { &args->drives, &args->blockdevs, &args->devices,
-                          &args->chardevs, &args->serials, &args->plugin_dirs };
+  GPtrArray **lists[] = { &args->drives,   &args->blockdevs, &args->devices,
+                          &args->chardevs, &args->serials,   &args->plugin_dirs };
   for (size_t i = 0; i < G_N_ELEMENTS (lists); i++)
     *lists[i] = g_ptr_array_new_with_free_func (g_free);
   for (int i = 1; i < argc;) {
@@ -312,11 +320,13 @@ tenon_args_parse (TenonArgs *args, int argc, char **argv, GError **error)
 void
 tenon_args_clear (TenonArgs *args)
 {
-  GPtrArray *lists[] = { args->drives, args->blockdevs, args->devices, args->chardevs, args->serials, args->plugin_dirs };
+  GPtrArray *lists[] = { args->drives,   args->blockdevs, args->devices,
+                         args->chardevs, args->serials,   args->plugin_dirs };
   for (size_t i = 0; i < G_N_ELEMENTS (lists); i++)
     g_ptr_array_unref (lists[i]);
   tn_options_free (args->boot);
-  char *texts[] = { args->board, args->dump_fdt, args->help_class, args->memory, args->smp, args->cpu, args->plugins };
+  char *texts[] = { args->board, args->dump_fdt, args->help_class, args->memory,
+                    args->smp,   args->cpu,      args->plugins };
   for (size_t i = 0; i < G_N_ELEMENTS (texts); i++)
     g_free (texts[i]);
 }
@@ -330,7 +340,8 @@ tenon_help (void)
     g_string_append_printf (text, "  -%s%s%s\n        %s\n", option->name, option->arg != NULL ? " " : "",
                             option->arg != NULL ? option->arg : "", option->help);
   }
-  g_string_append (text, "\nOn the console: Ctrl-A x ends the machine, Ctrl-A c reaches the monitor, Ctrl-A h helps.\n"
-                         "Exit status: the guest's (0 after a power-off); 1 for bad input.\n");
+  g_string_append (
+      text, "\nOn the console: Ctrl-A x ends the machine, Ctrl-A c reaches the monitor, Ctrl-A h helps.\n"
+            "Exit status: the guest's (0 after a power-off); 1 for bad input.\n");
   return g_string_free (text, FALSE);
 }

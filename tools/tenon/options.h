@@ -20,11 +20,11 @@ typedef enum TenonAction {
 typedef struct TenonArgs {
   TenonAction action;
   char *board;
-  char *dump_fdt;      /* file for the device tree */
-  char *help_class;    /* device whose options are wanted */
+  char *dump_fdt;   /* file for the device tree */
+  char *help_class; /* device whose options are wanted */
   char *memory, *smp, *cpu;
   TnOptions *boot;
-  GPtrArray *drives;   /* texts of -drive, -blockdev, -device, -chardev, -serial in order */
+  GPtrArray *drives; /* texts of -drive, -blockdev, -device, -chardev, -serial in order */
   GPtrArray *blockdevs;
   GPtrArray *devices;
   GPtrArray *chardevs;

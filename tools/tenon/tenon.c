@@ -14,7 +14,7 @@
 #include "list.h"
 #include "options.h"
 
-/* ---- Signals and the terminal --------------------------------------------------------------------- */
+/* ---- Signals and the terminal ---- */
 
 /* The terminal as it was found.  Global because a handler of a fatal signal needs it. */
 static struct termios terminal_saved;
@@ -64,7 +64,7 @@ catch_signals (void)
   return signalfd (-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
 }
 
-/* ---- Running -------------------------------------------------------------------------------------- */
+/* ---- Running ---- */
 
 static int
 dump_fdt (TnMachine *machine, const char *path, GError **error)
@@ -80,7 +80,8 @@ dump_fdt (TnMachine *machine, const char *path, GError **error)
 static void
 print_plugin (const TnPlugin *plugin, const char *path, const char *why, void *opaque)
 {
-  fprintf (stderr, "%-24s %s  %s\n", plugin->name, path != NULL ? path : "(built in)", why != NULL ? why : "");
+  fprintf (stderr, "%-24s %s  %s\n", plugin->name, path != NULL ? path : "(built in)",
+           why != NULL ? why : "");
 }
 
 /* Builds the machine and does what was asked with it; *status is the exit status. */

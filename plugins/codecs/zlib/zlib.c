@@ -11,7 +11,7 @@
 #define DEFAULT_WINDOW_BITS 15
 #define MEMORY_LEVEL 9
 
-/* ---- Contexts, one of each kind per thread -------------------------------------------------------------------- */
+/* ---- Contexts, one of each kind per thread ---- */
 
 typedef struct Deflater {
   z_stream stream;
@@ -45,7 +45,8 @@ get_deflater (int level, int window_bits)
   deflater = g_new0 (Deflater, 1);
   deflater->level = level;
   deflater->window_bits = window_bits;
-  if (deflateInit2 (&deflater->stream, level, Z_DEFLATED, window_bits, MEMORY_LEVEL, Z_DEFAULT_STRATEGY) != Z_OK) {
+  if (deflateInit2 (&deflater->stream, level, Z_DEFLATED, window_bits, MEMORY_LEVEL, Z_DEFAULT_STRATEGY)
+      != Z_OK) {
     g_free (deflater);
     return NULL;
   }
@@ -64,7 +65,7 @@ get_inflater (void)
   return inflater;
 }
 
-/* ---- Compressing ------------------------------------------------------------------------------------------------ */
+/* ---- Compressing ---- */
 
 static int
 zlib_compress (int level, int window_bits, const void *in, size_t in_length, void *out, size_t out_size,
@@ -72,7 +73,8 @@ zlib_compress (int level, int window_bits, const void *in, size_t in_length, voi
 {
   z_stream *stream = get_deflater (level ? level : Z_DEFAULT_COMPRESSION, window_bits);
   if (stream == NULL) {
-    return tn_fail (error, TN_IO_ERROR, EINVAL, "zlib cannot compress at level %d with a window of 2^%d bytes", level,
+    return tn_fail (error, TN_IO_ERROR, EINVAL,
+                    "zlib cannot compress at level %d with a window of 2^%d bytes", level,
                     window_bits < 0 ? -window_bits : window_bits);
   }
   if (in_length > UINT_MAX) {
@@ -98,20 +100,22 @@ deflate_compress (int level, int window_bits, const void *in, size_t in_length, 
 }
 
 static int
-zlib_wrapped_compress (int level, int window_bits, const void *in, size_t in_length, void *out, size_t out_size,
-                       size_t *out_length, GError **error)
+zlib_wrapped_compress (int level, int window_bits, const void *in, size_t in_length, void *out,
+                       size_t out_size, size_t *out_length, GError **error)
 {
   const int bits = window_bits ? window_bits : DEFAULT_WINDOW_BITS;
   return zlib_compress (level, bits, in, in_length, out, out_size, out_length, error);
 }
 
-/* ---- Decompressing ---------------------------------------------------------------------------------------------- */
+/* ---- Decompressing ---- */
 
 /* The stream goes on behind what is wanted: stop there. */
 static int
 inflate_part (int window_bits, const void *in, size_t in_length, void *out, size_t out_length, GError **error)
 {
-  z_stream stream = { .next_in = (Bytef *) in, .avail_in = (uInt) MIN (in_length, UINT_MAX), .next_out = out,
+  z_stream stream = { .next_in = (Bytef *) in,
+                      .avail_in = (uInt) MIN (in_length, UINT_MAX),
+                      .next_out = out,
                       .avail_out = (uInt) MIN (out_length, UINT_MAX) };
   if (inflateInit2 (&stream, window_bits) != Z_OK) {
     return tn_fail (error, TN_IO_ERROR, ENOMEM, "no memory to decompress");
@@ -146,8 +150,9 @@ deflate_decompress (const void *in, size_t in_length, void *out, size_t out_leng
   if (inflater == NULL) {
     return tn_fail (error, TN_IO_ERROR, ENOMEM, "no memory to decompress");
   }
-  return inflate_result (libdeflate_deflate_decompress_ex (inflater, in, in_length, out, out_length, &used, NULL),
-                         -DEFAULT_WINDOW_BITS, in, in_length, out, out_length, error);
+  return inflate_result (
+      libdeflate_deflate_decompress_ex (inflater, in, in_length, out, out_length, &used, NULL),
+      -DEFAULT_WINDOW_BITS, in, in_length, out, out_length, error);
 }
 
 static int
@@ -158,11 +163,12 @@ zlib_decompress (const void *in, size_t in_length, void *out, size_t out_length,
   if (inflater == NULL) {
     return tn_fail (error, TN_IO_ERROR, ENOMEM, "no memory to decompress");
   }
-  return inflate_result (libdeflate_zlib_decompress_ex (inflater, in, in_length, out, out_length, &used, NULL),
-                         DEFAULT_WINDOW_BITS, in, in_length, out, out_length, error);
+  return inflate_result (
+      libdeflate_zlib_decompress_ex (inflater, in, in_length, out, out_length, &used, NULL),
+      DEFAULT_WINDOW_BITS, in, in_length, out, out_length, error);
 }
 
-/* ---- The plugin --------------------------------------------------------------------------------------------------- */
+/* ---- The plugin ---- */
 
 static const TnCodecOps deflate_ops = {
   .size = sizeof (TnCodecOps),

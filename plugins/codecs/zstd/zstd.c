@@ -37,8 +37,8 @@ zstd_compress (int level, int window_bits, const void *in, size_t in_length, voi
   ZSTD_CCtx_reset (context, ZSTD_reset_session_and_parameters);
   if (ZSTD_isError (ZSTD_CCtx_setParameter (context, ZSTD_c_compressionLevel, level))
       || ZSTD_isError (ZSTD_CCtx_setParameter (context, ZSTD_c_windowLog, window_bits))) {
-    return tn_fail (error, TN_IO_ERROR, EINVAL, "zstd cannot compress at level %d with a window of 2^%d bytes", level,
-                    window_bits);
+    return tn_fail (error, TN_IO_ERROR, EINVAL,
+                    "zstd cannot compress at level %d with a window of 2^%d bytes", level, window_bits);
   }
   const size_t length = ZSTD_compress2 (context, out, out_size, in, in_length);
   if (ZSTD_isError (length)) {
@@ -58,7 +58,8 @@ decompress_in_pieces (ZSTD_DCtx *context, const void *in, size_t in_length, void
   ZSTD_DCtx_reset (context, ZSTD_reset_session_and_parameters);
   ZSTD_DCtx_setParameter (context, ZSTD_d_windowLogMax, MAX_WINDOW_LOG);
   while (to.pos < to.size) {
-    const size_t in_before = from.pos, out_before = to.pos, left = ZSTD_decompressStream (context, &to, &from);
+    const size_t in_before = from.pos, out_before = to.pos,
+                 left = ZSTD_decompressStream (context, &to, &from);
     if (ZSTD_isError (left)) {
       return tn_fail (error, TN_IO_ERROR, EIO, "the zstd frame is damaged: %s", ZSTD_getErrorName (left));
     }

@@ -36,9 +36,10 @@ exchange_if (void *place, unsigned bytes, uint64_t expected, uint64_t value)
   uint64_t expected64 = GUINT64_TO_LE (expected);
 
   if (bytes == 4)
-    return __atomic_compare_exchange_n ((uint32_t *) place, &expected32, GUINT32_TO_LE ((uint32_t) value), false,
-                                        ORDER, ORDER);
-  return __atomic_compare_exchange_n ((uint64_t *) place, &expected64, GUINT64_TO_LE (value), false, ORDER, ORDER);
+    return __atomic_compare_exchange_n ((uint32_t *) place, &expected32, GUINT32_TO_LE ((uint32_t) value),
+                                        false, ORDER, ORDER);
+  return __atomic_compare_exchange_n ((uint64_t *) place, &expected64, GUINT64_TO_LE (value), false, ORDER,
+                                      ORDER);
 }
 
 static RvDone
@@ -79,7 +80,17 @@ rv_op_sc_d (RvHart *hart, const RvInsn *insn)
   return store_conditional (hart, insn, 8);
 }
 
-typedef enum AmoKind { AMO_ADD, AMO_SWAP, AMO_XOR, AMO_OR, AMO_AND, AMO_MIN, AMO_MAX, AMO_MINU, AMO_MAXU } AmoKind;
+typedef enum AmoKind {
+  AMO_ADD,
+  AMO_SWAP,
+  AMO_XOR,
+  AMO_OR,
+  AMO_AND,
+  AMO_MIN,
+  AMO_MAX,
+  AMO_MINU,
+  AMO_MAXU
+} AmoKind;
 
 static inline uint64_t
 combine (AmoKind kind, uint64_t old, uint64_t operand)

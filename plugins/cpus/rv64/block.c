@@ -18,14 +18,15 @@
 #include "ops.h"
 #include "rv64.h"
 
-#define BLOCK_MAX 48    /* instructions; RvInsn.pos and .nth are bytes */
+#define BLOCK_MAX 48 /* instructions; RvInsn.pos and .nth are bytes */
 #define BLOCK_BRANCHES 4
 #define PAGE_OFFSET(pc) ((pc) & (TN_PAGE_SIZE - 1))
 
 int
 rv_blocks_init (RvHart *hart, size_t arena_size, GError **error)
 {
-  void *arena = mmap (NULL, arena_size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+  void *arena =
+      mmap (NULL, arena_size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 
   if (arena == MAP_FAILED)
     return tn_fail_errno (error, TN_MACHINE_ERROR, errno, "cpu 'rv64': no memory for %zu bytes of code cache",
@@ -318,7 +319,8 @@ rv_block_follow (RvHart *hart, RvInsn *from, uint64_t block_pc, uint64_t pc)
   RvInsn *found = rv_block_find (hart, pc);
 
   /* Inside a page the physical target follows from the virtual one. */
-  if (found && found != hart->single && (from < hart->single || from >= hart->single + G_N_ELEMENTS (hart->single))
+  if (found && found != hart->single
+      && (from < hart->single || from >= hart->single + G_N_ELEMENTS (hart->single))
       && generation == hart->arena_generation && block_pc >> TN_PAGE_SHIFT == pc >> TN_PAGE_SHIFT)
     from->link = (uint32_t) ((uint8_t *) found - hart->arena);
   return found;

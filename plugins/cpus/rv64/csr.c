@@ -4,10 +4,9 @@
 
 #define NS_PER_S UINT64_C (1000000000)
 #define MSTATUS_WRITABLE                                                                                     \
-  (MSTATUS_SIE | MSTATUS_MIE | MSTATUS_SPIE | MSTATUS_MPIE | MSTATUS_SPP | MSTATUS_MPP | MSTATUS_FS            \
+  (MSTATUS_SIE | MSTATUS_MIE | MSTATUS_SPIE | MSTATUS_MPIE | MSTATUS_SPP | MSTATUS_MPP | MSTATUS_FS          \
    | MSTATUS_MPRV | MSTATUS_SUM | MSTATUS_MXR | MSTATUS_TVM | MSTATUS_TW | MSTATUS_TSR)
-#define SSTATUS_WRITABLE                                                                                     \
-  (MSTATUS_SIE | MSTATUS_SPIE | MSTATUS_SPP | MSTATUS_FS | MSTATUS_SUM | MSTATUS_MXR)
+#define SSTATUS_WRITABLE (MSTATUS_SIE | MSTATUS_SPIE | MSTATUS_SPP | MSTATUS_FS | MSTATUS_SUM | MSTATUS_MXR)
 #define MEDELEG_WRITABLE UINT64_C (0xb3ff)
 #define PMPADDR_MASK ((UINT64_C (1) << 54) - 1)
 
@@ -356,7 +355,8 @@ read_machine (RvHart *hart, unsigned csr, uint64_t *value)
     return true;
   }
   *value = 0; /* event counters that never count */
-  return in_range (csr, CSR_MHPMCOUNTER3, CSR_MHPMCOUNTER31) || in_range (csr, CSR_MHPMEVENT3, CSR_MHPMEVENT31);
+  return in_range (csr, CSR_MHPMCOUNTER3, CSR_MHPMCOUNTER31)
+         || in_range (csr, CSR_MHPMEVENT3, CSR_MHPMEVENT31);
 }
 
 bool

@@ -72,7 +72,9 @@ decode_op (RvInsn *insn, unsigned op, int64_t imm)
 static bool
 decode_load (RvInsn *insn, uint32_t word)
 {
-  static const uint8_t ops[8] = { RV_OP_LB, RV_OP_LH, RV_OP_LW, RV_OP_LD, RV_OP_LBU, RV_OP_LHU, RV_OP_LWU, 0 };
+  static const uint8_t ops[8] = {
+    RV_OP_LB, RV_OP_LH, RV_OP_LW, RV_OP_LD, RV_OP_LBU, RV_OP_LHU, RV_OP_LWU, 0
+  };
   unsigned op = ops[bits (word, 12, 3)];
 
   return op ? decode_op (insn, op, imm_i (word)) : decode_illegal (insn, word);
@@ -214,9 +216,10 @@ decode_op_imm_32 (const RvExtensions *ext, RvInsn *insn, uint32_t word)
 static unsigned
 op_reg (const RvExtensions *ext, unsigned funct7, unsigned funct3)
 {
-  static const uint8_t base[8] = { RV_OP_ADD, RV_OP_SLL, RV_OP_SLT, RV_OP_SLTU, RV_OP_XOR, RV_OP_SRL, RV_OP_OR, RV_OP_AND };
-  static const uint8_t muldiv[8]
-      = { RV_OP_MUL, RV_OP_MULH, RV_OP_MULHSU, RV_OP_MULHU, RV_OP_DIV, RV_OP_DIVU, RV_OP_REM, RV_OP_REMU };
+  static const uint8_t base[8] = { RV_OP_ADD, RV_OP_SLL, RV_OP_SLT, RV_OP_SLTU,
+                                   RV_OP_XOR, RV_OP_SRL, RV_OP_OR,  RV_OP_AND };
+  static const uint8_t muldiv[8] = { RV_OP_MUL, RV_OP_MULH, RV_OP_MULHSU, RV_OP_MULHU,
+                                     RV_OP_DIV, RV_OP_DIVU, RV_OP_REM,    RV_OP_REMU };
   static const uint8_t minmax[8] = { 0, 0, 0, 0, RV_OP_MIN, RV_OP_MINU, RV_OP_MAX, RV_OP_MAXU };
   static const uint8_t shadd[8] = { 0, 0, RV_OP_SH1ADD, 0, RV_OP_SH2ADD, 0, RV_OP_SH3ADD, 0 };
   static const uint8_t negated[8] = { 0, 0, 0, 0, RV_OP_XNOR, 0, RV_OP_ORN, RV_OP_ANDN };

@@ -200,7 +200,8 @@ soft (Arithmetic kind, bool wide, uint64_t a, uint64_t b, RvFpEnv *env)
 static inline RvDone
 arithmetic (RvHart *hart, const RvInsn *insn, Arithmetic kind, bool wide)
 {
-  uint64_t a = operand (hart, insn->rs1, wide), b = operand (hart, kind == SQRT ? insn->rs1 : insn->rs2, wide);
+  uint64_t a = operand (hart, insn->rs1, wide),
+           b = operand (hart, kind == SQRT ? insn->rs1 : insn->rs2, wide);
   uint64_t result;
   RvFpEnv env;
 

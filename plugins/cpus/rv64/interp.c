@@ -75,9 +75,9 @@
   } while (0)
 
 /* The tag comparison also fails for a misaligned address. */
-#define TLB_HIT(entry, address, bytes) ((entry)->tag == ((address) & (~(TN_PAGE_SIZE - 1) | ((bytes) - 1))))
+#define TLB_HIT(entry, address, bytes) ((entry)->tag == ((address) & (~(TN_PAGE_SIZE - 1) | ((bytes) -1))))
 
-#define LOAD_AS(target, type, FROM_LE, convert, also)                                                            \
+#define LOAD_AS(target, type, FROM_LE, convert, also)                                                        \
   do {                                                                                                       \
     uint64_t address_ = X (rs1) + (uint64_t) insn->imm;                                                      \
     const RvTlbEntry *entry_ = &tlb->read[(address_ >> TN_PAGE_SHIFT) % RV_TLB_SIZE];                        \
@@ -135,7 +135,7 @@ divide (int64_t a, int64_t b)
 {
   if (b == 0)
     return -1;
-  return b == -1 ? (int64_t) -(uint64_t) a : a / b;
+  return b == -1 ? (int64_t) - (uint64_t) a : a / b;
 }
 
 static int64_t
@@ -223,7 +223,8 @@ follow:
 trap: /* by the current instruction */
   left -= insn->nth;
   rv_trap (hart, hart->cause, hart->tval, pc + insn->pos * 2u);
-trapped: /* it doesn't count as retired, but a handler that traps for ever must not keep the hart from looking round */
+trapped: /* it doesn't count as retired, but a handler that traps for ever must not keep the hart from looking
+            round */
   left--;
   hart->retired--;
   goto look_round;
@@ -252,13 +253,13 @@ op_J:
 op_JAL:
   RD = pc + insn->pos * 2u + insn->rs3;
   JUMP_DIRECT (insn->nth + 1);
-op_JR: {
+op_JR : {
   uint64_t next = (X (rs1) + (uint64_t) insn->imm) & ~UINT64_C (1);
 
   RETIRE (insn->nth + 1, next);
   JUMP_INDIRECT (next);
 }
-op_JALR: {
+op_JALR : {
   uint64_t next = (X (rs1) + (uint64_t) insn->imm) & ~UINT64_C (1);
 
   RD = pc + insn->pos * 2u + insn->rs3;

@@ -186,7 +186,8 @@ leaf_touch (RvHart *hart, uint64_t pte_address, uint64_t pte, RvAccess access)
     return LEAF_ACCESS_FAULT;
   mark_dirty (hart, pte_address);
   pte = GUINT64_TO_LE (pte);
-  if (!__atomic_compare_exchange_n (host, &pte, GUINT64_TO_LE (wanted), false, __ATOMIC_SEQ_CST, __ATOMIC_RELAXED))
+  if (!__atomic_compare_exchange_n (host, &pte, GUINT64_TO_LE (wanted), false, __ATOMIC_SEQ_CST,
+                                    __ATOMIC_RELAXED))
     return LEAF_AGAIN;
   return LEAF_OK;
 }
@@ -374,7 +375,8 @@ rv_load (RvHart *hart, uint64_t address, unsigned bytes)
 
   if (first == bytes)
     return load_part (hart, address, bytes, aligned, &hart->loaded);
-  if (!load_part (hart, address, first, false, &low) || !load_part (hart, address + first, bytes - first, false, &high))
+  if (!load_part (hart, address, first, false, &low)
+      || !load_part (hart, address + first, bytes - first, false, &high))
     return false;
   hart->loaded = low | high << 8 * first;
   return true;

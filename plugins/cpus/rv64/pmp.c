@@ -58,7 +58,8 @@ page_is_uniform (uint64_t physical, uint64_t first, uint64_t last)
 }
 
 bool
-rv_pmp_allows (const RvHart *hart, uint64_t physical, unsigned bytes, RvPriv priv, RvAccess access, bool *whole)
+rv_pmp_allows (const RvHart *hart, uint64_t physical, unsigned bytes, RvPriv priv, RvAccess access,
+               bool *whole)
 {
   static const uint8_t needed[] = { [RV_READ] = PMP_R, [RV_WRITE] = PMP_W, [RV_EXEC] = PMP_X };
   uint64_t end = physical + bytes - 1;

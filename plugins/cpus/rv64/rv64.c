@@ -5,23 +5,34 @@
 #include "registers.h"
 
 #define MISA_VALUE                                                                                           \
-  (UINT64_C (2) << 62 | 1 << ('A' - 'A') | 1 << ('C' - 'A') | 1 << ('D' - 'A') | 1 << ('F' - 'A')              \
+  (UINT64_C (2) << 62 | 1 << ('A' - 'A') | 1 << ('C' - 'A') | 1 << ('D' - 'A') | 1 << ('F' - 'A')            \
    | 1 << ('I' - 'A') | 1 << ('M' - 'A') | 1 << ('S' - 'A') | 1 << ('U' - 'A'))
 
 static const char *const mmu_choices[] = { "sv39", "sv48", "sv57", NULL };
 
 static const TnOption rv64_options[] = {
-  { .name = "sbi", .type = TN_OPTION_BOOL, .value = "on",
+  { .name = "sbi",
+    .type = TN_OPTION_BOOL,
+    .value = "on",
     .help = "built-in SBI firmware: start in supervisor mode; off: start in machine mode" },
-  { .name = "mmu", .type = TN_OPTION_ENUM, .value = "sv57", .choices = mmu_choices,
+  { .name = "mmu",
+    .type = TN_OPTION_ENUM,
+    .value = "sv57",
+    .choices = mmu_choices,
     .help = "largest address-translation scheme" },
   { .name = "zba", .type = TN_OPTION_BOOL, .value = "on", .help = "address-generation instructions" },
   { .name = "zbb", .type = TN_OPTION_BOOL, .value = "on", .help = "basic bit manipulation" },
   { .name = "zbs", .type = TN_OPTION_BOOL, .value = "on", .help = "single-bit instructions" },
   { .name = "sstc", .type = TN_OPTION_BOOL, .value = "on", .help = "supervisor timer compare register" },
-  { .name = "svadu", .type = TN_OPTION_BOOL, .value = "on",
+  { .name = "svadu",
+    .type = TN_OPTION_BOOL,
+    .value = "on",
     .help = "hardware sets accessed and dirty bits; off: page faults" },
-  { .name = "code-cache", .type = TN_OPTION_SIZE, .value = "32M", .min = 1024 * 1024, .max = 1024 * 1024 * 1024,
+  { .name = "code-cache",
+    .type = TN_OPTION_SIZE,
+    .value = "32M",
+    .min = 1024 * 1024,
+    .max = 1024 * 1024 * 1024,
     .help = "room for predecoded code, for each hart" },
   { NULL },
 };

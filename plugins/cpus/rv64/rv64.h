@@ -83,9 +83,9 @@ struct RvPage {
   uint64_t address;
   RvPage *next; /* in the hash bucket */
   const uint8_t *host;
-  uint64_t epoch;                       /* hart->code_epoch when the copy was last compared */
-  uint32_t blocks[TN_PAGE_SIZE / 2];    /* arena offset of the code that starts at each halfword, or 0 */
-  uint8_t copy[TN_PAGE_SIZE];           /* what the code was decoded from */
+  uint64_t epoch;                    /* hart->code_epoch when the copy was last compared */
+  uint32_t blocks[TN_PAGE_SIZE / 2]; /* arena offset of the code that starts at each halfword, or 0 */
+  uint8_t copy[TN_PAGE_SIZE];        /* what the code was decoded from */
 };
 
 #define RV_PAGE_BUCKETS 1024
@@ -94,8 +94,13 @@ typedef struct RvExtensions {
   bool zba, zbb, zbs, sstc, svadu;
 } RvExtensions;
 
-typedef enum RvHsm { RV_HSM_STARTED = 0, RV_HSM_STOPPED = 1, RV_HSM_START_PENDING = 2, RV_HSM_SUSPENDED = 4,
-               RV_HSM_STARTING = 16 /* start_pc is being written; reported as START_PENDING */ } RvHsm;
+typedef enum RvHsm {
+  RV_HSM_STARTED = 0,
+  RV_HSM_STOPPED = 1,
+  RV_HSM_START_PENDING = 2,
+  RV_HSM_SUSPENDED = 4,
+  RV_HSM_STARTING = 16 /* start_pc is being written; reported as START_PENDING */
+} RvHsm;
 
 /* What other threads may ask of a hart (RvHart.requests). */
 enum {
@@ -122,9 +127,9 @@ struct RvHart {
   /* Other threads: */
   uint32_t attention; /* not 0: look at requests and interrupts before the next block */
   uint32_t requests;
-  uint64_t lines;     /* interrupt inputs, as bits of mip */
-  uint64_t ip;        /* bits of mip that software holds */
-  uint32_t running;   /* inside run() */
+  uint64_t lines;   /* interrupt inputs, as bits of mip */
+  uint64_t ip;      /* bits of mip that software holds */
+  uint32_t running; /* inside run() */
   uint32_t hsm;
   uint64_t start_pc, start_opaque; /* written before hsm becomes START_PENDING */
   uint64_t retired_seen;           /* for instructions() */
@@ -140,7 +145,7 @@ struct RvHart {
   uint64_t cause, tval;
   uint32_t exit_reason; /* 0: none */
   int32_t exit_code;
-  bool waiting; /* in WFI */
+  bool waiting;     /* in WFI */
   bool resume_anew; /* waiting in a suspend call that resumes at start_pc */
 
   /* Instructions retired: `retired` when the slice began, less what `left` still has of it. */
@@ -178,7 +183,8 @@ struct RvHart {
   RvTlb tlbs[RV_TLBS];
 };
 
-/* decode.c: fills @insn, whose pos and nth are set, from a 32-bit word; returns false when it ends the block. */
+/* decode.c: fills @insn, whose pos and nth are set, from a 32-bit word; returns false when it ends the block.
+ */
 bool rv_decode (const RvHart *hart, uint32_t word, RvInsn *insn);
 /* Makes @insn raise an illegal-instruction exception that reports @word. */
 void rv_mark_illegal (RvInsn *insn, uint32_t word);
@@ -212,7 +218,8 @@ bool rv_fetch_place (RvHart *hart, uint64_t address, uint64_t *physical, const u
 uint8_t *rv_ram (RvHart *hart, uint64_t physical, unsigned bytes, bool write);
 
 /* pmp.c */
-bool rv_pmp_allows (const RvHart *hart, uint64_t physical, unsigned bytes, RvPriv priv, RvAccess access, bool *whole);
+bool rv_pmp_allows (const RvHart *hart, uint64_t physical, unsigned bytes, RvPriv priv, RvAccess access,
+                    bool *whole);
 void rv_pmp_update (RvHart *hart);
 
 /* csr.c */
@@ -236,7 +243,8 @@ RvDone rv_illegal_at (RvHart *hart, uint64_t pc);
 bool rv_attend (RvHart *hart);
 uint32_t rv_serve_requests (RvHart *hart);
 void rv_request (RvHart *hart, uint32_t request);
-RvHelper rv_op_ecall, rv_op_ebreak, rv_op_mret, rv_op_sret, rv_op_wfi, rv_op_sfence_vma, rv_op_fence_i, rv_op_illegal;
+RvHelper rv_op_ecall, rv_op_ebreak, rv_op_mret, rv_op_sret, rv_op_wfi, rv_op_sfence_vma, rv_op_fence_i,
+    rv_op_illegal;
 
 /* amo.c */
 RvHelper *rv_amo_helper (unsigned funct5, bool wide);

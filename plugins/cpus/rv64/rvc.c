@@ -75,7 +75,8 @@ expand_quadrant0 (uint32_t half)
 
   switch (bits (half, 13, 3)) {
   case 0: { /* c.addi4spn */
-    uint32_t imm = field (half, 11, 2, 4) | field (half, 7, 4, 6) | field (half, 6, 1, 2) | field (half, 5, 1, 3);
+    uint32_t imm =
+        field (half, 11, 2, 4) | field (half, 7, 4, 6) | field (half, 6, 1, 2) | field (half, 5, 1, 3);
     return imm ? make_i (imm, 2, 0, rd, 0x13) : 0;
   }
   case 1:
@@ -175,11 +176,11 @@ expand_quadrant2 (uint32_t half)
   case 4:
     if (!bits (half, 12, 1)) {
       if (rs2)
-        return make_r (0, rs2, 0, 0, rd, 0x33); /* c.mv */
+        return make_r (0, rs2, 0, 0, rd, 0x33);   /* c.mv */
       return rd ? make_i (0, rd, 0, 0, 0x67) : 0; /* c.jr */
     }
     if (rs2)
-      return make_r (0, rs2, rd, 0, rd, 0x33); /* c.add */
+      return make_r (0, rs2, rd, 0, rd, 0x33);           /* c.add */
     return rd ? make_i (0, rd, 0, 1, 0x67) : 0x00100073; /* c.jalr, c.ebreak */
   case 5:
     return make_s (store_double, rs2, 2, 3, 0x27);

@@ -308,7 +308,8 @@ call_dbcn (RvHart *hart, uint64_t function)
   case 1:
     return console_read (hart);
   case 2:
-    return tn_cpu_console_write (hart->cpu, &byte, 1) == 1 ? result (SBI_SUCCESS, 0) : result (SBI_ERR_FAILED, 0);
+    return tn_cpu_console_write (hart->cpu, &byte, 1) == 1 ? result (SBI_SUCCESS, 0)
+                                                           : result (SBI_ERR_FAILED, 0);
   default:
     return result (SBI_ERR_NOT_SUPPORTED, 0);
   }

@@ -219,7 +219,8 @@ zero_sum (const RvFormat *format, bool a, bool b, const RvFpEnv *env)
 
 /* Sum of two significands in which bit 125 stands for 2^exp; each is below 2^127. */
 static uint64_t
-sum_wide (const RvFormat *format, bool a_sign, int a_exp, Wide a, bool b_sign, int b_exp, Wide b, RvFpEnv *env)
+sum_wide (const RvFormat *format, bool a_sign, int a_exp, Wide a, bool b_sign, int b_exp, Wide b,
+          RvFpEnv *env)
 {
   int exp = a_exp > b_exp ? a_exp : b_exp;
 
@@ -289,8 +290,8 @@ rv_sf_fma (const RvFormat *format, uint64_t a, uint64_t b, uint64_t c, RvFpEnv *
 {
   Parts pa = unpack (format, a), pb = unpack (format, b), pc = unpack (format, c);
   bool sign = pa.sign != pb.sign;
-  bool zero_times_infinity
-      = (pa.kind == INFINITE && pb.kind == ZERO) || (pa.kind == ZERO && pb.kind == INFINITE);
+  bool zero_times_infinity =
+      (pa.kind == INFINITE && pb.kind == ZERO) || (pa.kind == ZERO && pb.kind == INFINITE);
 
   if (zero_times_infinity)
     env->flags |= RV_NV; /* even when the addend is a quiet NaN */
@@ -336,8 +337,7 @@ rv_sf_div (const RvFormat *format, uint64_t a, uint64_t b, RvFpEnv *env)
   numerator = (Wide) pa.sig << 63;
   quotient = numerator / pb.sig;
   /* Bit 63 of the quotient stands for 2^(difference of exponents); the remainder makes it sticky. */
-  return round_pack_wide (format, sign, pa.exp - pb.exp + 63,
-                          quotient << 1 | (numerator % pb.sig != 0), env);
+  return round_pack_wide (format, sign, pa.exp - pb.exp + 63, quotient << 1 | (numerator % pb.sig != 0), env);
 }
 
 /* The integer square root of @n, with the lowest bit set when it isn't exact. */

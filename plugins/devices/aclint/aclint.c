@@ -46,8 +46,8 @@ static int64_t
 aclint_deadline (const Aclint *aclint, uint64_t ticks)
 {
   const uint64_t relative = ticks - aclint->mtime_offset;
-  const unsigned __int128 ns
-      = ((unsigned __int128) relative * NANOSECONDS + aclint->timebase - 1) / aclint->timebase;
+  const unsigned __int128 ns =
+      ((unsigned __int128) relative * NANOSECONDS + aclint->timebase - 1) / aclint->timebase;
   return ns >= INT64_MAX ? INT64_MAX : (int64_t) ns;
 }
 
@@ -75,7 +75,7 @@ aclint_timer_fired (void *opaque)
   tn_device_unlock (aclint->device);
 }
 
-/* ---- Registers ------------------------------------------------------------------------------------ */
+/* ---- Registers ---- */
 
 /* A 64-bit register may be read and written in halves. */
 static uint64_t
@@ -144,19 +144,20 @@ aclint_write (void *opaque, uint64_t offset, uint64_t value, unsigned bytes)
   tn_device_unlock (aclint->device);
 }
 
-/* ---- Class ---------------------------------------------------------------------------------------- */
+/* ---- Class ---- */
 
 static int
 aclint_realize (TnDevice *device, const TnOptions *options, GError **error)
 {
-  static const TnMmioOps registers
-      = { .size = sizeof registers, .min_access = 4, .max_access = 8, .read = aclint_read, .write = aclint_write };
+  static const TnMmioOps registers = {
+    .size = sizeof registers, .min_access = 4, .max_access = 8, .read = aclint_read, .write = aclint_write
+  };
   Aclint *aclint = tn_device_state (device);
   aclint->device = device;
   aclint->n_harts = tn_device_cpu_count (device);
   if (aclint->n_harts > MAX_HARTS)
-    return tn_fail (error, TN_MACHINE_ERROR, EINVAL, "device '%s' serves at most %d harts", tn_device_id (device),
-                    MAX_HARTS);
+    return tn_fail (error, TN_MACHINE_ERROR, EINVAL, "device '%s' serves at most %d harts",
+                    tn_device_id (device), MAX_HARTS);
   aclint->timebase = tn_device_timebase (device);
   aclint->harts = g_new0 (AclintHart, aclint->n_harts);
   aclint->timer = tn_device_timer_new (device, aclint_timer_fired, aclint);
@@ -212,4 +213,5 @@ static const TnClass aclint_class = {
 static const TnClass *const aclint_classes[] = { &aclint_class, NULL };
 
 TN_PLUGIN_DEFINE (device_aclint, .name = "device-aclint", .version = "1.0", .licence = "LGPL-2.1-or-later",
-                  .package = "tenon-device-aclint", .security = TN_SECURITY_HARDENED, .classes = aclint_classes);
+                  .package = "tenon-device-aclint", .security = TN_SECURITY_HARDENED,
+                  .classes = aclint_classes);

@@ -174,8 +174,9 @@ rtc_write (void *opaque, uint64_t offset, uint64_t value, unsigned bytes)
 static int
 rtc_realize (TnDevice *device, const TnOptions *options, GError **error)
 {
-  static const TnMmioOps registers
-      = { .size = sizeof registers, .min_access = 4, .max_access = 4, .read = rtc_read, .write = rtc_write };
+  static const TnMmioOps registers = {
+    .size = sizeof registers, .min_access = 4, .max_access = 4, .read = rtc_read, .write = rtc_write
+  };
   Rtc *rtc = tn_device_state (device);
   rtc->device = device;
   rtc->irq = tn_device_irq (device, 0);

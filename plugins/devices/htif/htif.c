@@ -45,7 +45,7 @@ htif_answer (Htif *htif, uint64_t value)
     tn_space_write (tn_device_space (htif->device), htif->fromhost, 8, value);
 }
 
-/* ---- Console -------------------------------------------------------------------------------------- */
+/* ---- Console ---- */
 
 /* Answers a waiting read if there is a character.  The caller holds the lock. */
 static bool
@@ -101,7 +101,7 @@ htif_console (Htif *htif, unsigned command, uint64_t payload)
     tn_chardev_accept (htif->chardev);
 }
 
-/* ---- System calls --------------------------------------------------------------------------------- */
+/* ---- System calls ---- */
 
 static uint64_t
 htif_syscall_write (Htif *htif, uint64_t fd, uint64_t address, uint64_t length)
@@ -142,7 +142,7 @@ htif_syscall (Htif *htif, uint64_t address)
   htif_answer (htif, 1);
 }
 
-/* ---- tohost --------------------------------------------------------------------------------------- */
+/* ---- tohost ---- */
 
 static int
 htif_exit_status (uint64_t code)
@@ -183,18 +183,20 @@ htif_written (void *opaque, uint64_t address, unsigned bytes)
   htif_handle (htif, value);
 }
 
-/* ---- Class ---------------------------------------------------------------------------------------- */
+/* ---- Class ---- */
 
 static int
 htif_realize (TnDevice *device, const TnOptions *options, GError **error)
 {
-  static const TnChardevHandler handler
-      = { .size = sizeof handler, .can_receive = htif_can_receive, .receive = htif_receive };
+  static const TnChardevHandler handler = { .size = sizeof handler,
+                                            .can_receive = htif_can_receive,
+                                            .receive = htif_receive };
   Htif *htif = tn_device_state (device);
   htif->device = device;
   if (!tn_device_boot_symbol (device, "tohost", &htif->tohost))
-    return tn_fail (error, TN_MACHINE_ERROR, EINVAL,
-                    "the program has no symbol 'tohost': this board runs ELF programs linked for HTIF, not stripped");
+    return tn_fail (
+        error, TN_MACHINE_ERROR, EINVAL,
+        "the program has no symbol 'tohost': this board runs ELF programs linked for HTIF, not stripped");
   tn_device_boot_symbol (device, "fromhost", &htif->fromhost);
   htif->chardev = tn_device_chardev (device, tn_options_get (options, "chardev"), error);
   if (htif->chardev == NULL)

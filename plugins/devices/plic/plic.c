@@ -92,7 +92,7 @@ plic_set_input (void *opaque, unsigned number, bool level)
   tn_device_unlock (plic->device);
 }
 
-/* ---- Registers ------------------------------------------------------------------------------------ */
+/* ---- Registers ---- */
 
 /* Claiming ignores the threshold, as the specification has it. */
 static uint32_t
@@ -139,7 +139,8 @@ plic_read_locked (Plic *plic, uint64_t offset)
   if (offset < PLIC_PENDING)
     return offset / 4 <= plic->n_sources ? plic->priority[offset / 4] : 0;
   if (offset < PLIC_ENABLE)
-    return (offset - PLIC_PENDING) / 4 < words ? plic_pending (plic, (unsigned) (offset - PLIC_PENDING) / 4) : 0;
+    return (offset - PLIC_PENDING) / 4 < words ? plic_pending (plic, (unsigned) (offset - PLIC_PENDING) / 4)
+                                               : 0;
   if (offset < PLIC_CONTEXT) {
     const uint64_t index = (offset - PLIC_ENABLE) / PLIC_ENABLE_STRIDE;
     const uint64_t word = offset % PLIC_ENABLE_STRIDE / 4;
@@ -210,13 +211,14 @@ plic_write (void *opaque, uint64_t offset, uint64_t value, unsigned bytes)
   tn_device_unlock (plic->device);
 }
 
-/* ---- Class ---------------------------------------------------------------------------------------- */
+/* ---- Class ---- */
 
 static int
 plic_realize (TnDevice *device, const TnOptions *options, GError **error)
 {
-  static const TnMmioOps registers
-      = { .size = sizeof registers, .min_access = 4, .max_access = 4, .read = plic_read, .write = plic_write };
+  static const TnMmioOps registers = {
+    .size = sizeof registers, .min_access = 4, .max_access = 4, .read = plic_read, .write = plic_write
+  };
   Plic *plic = tn_device_state (device);
   plic->device = device;
   plic->n_sources = (unsigned) tn_options_uint (options, "sources");

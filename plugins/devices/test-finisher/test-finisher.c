@@ -40,8 +40,9 @@ finisher_write (void *opaque, uint64_t offset, uint64_t value, unsigned bytes)
 static int
 finisher_realize (TnDevice *device, const TnOptions *options, GError **error)
 {
-  static const TnMmioOps registers
-      = { .size = sizeof registers, .min_access = 2, .max_access = 4, .read = finisher_read, .write = finisher_write };
+  static const TnMmioOps registers = {
+    .size = sizeof registers, .min_access = 2, .max_access = 4, .read = finisher_read, .write = finisher_write
+  };
   return tn_device_add_mmio (device, 0, FINISHER_SIZE, &registers, device, error);
 }
 

@@ -108,7 +108,7 @@ uart_update (Uart *uart)
   tn_irq_set (uart->irq, uart_cause (uart) != IIR_NONE);
 }
 
-/* ---- Receiving ------------------------------------------------------------------------------------ */
+/* ---- Receiving ---- */
 
 static void
 uart_fifo_put (Uart *uart, uint8_t byte)
@@ -153,7 +153,7 @@ uart_receive (void *opaque, const uint8_t *data, size_t length)
   tn_device_unlock (uart->device);
 }
 
-/* ---- Registers ------------------------------------------------------------------------------------ */
+/* ---- Registers ---- */
 
 static uint8_t
 uart_read_data (Uart *uart)
@@ -324,15 +324,17 @@ uart_write (void *opaque, uint64_t offset, uint64_t value, unsigned bytes)
   tn_device_unlock (uart->device);
 }
 
-/* ---- Class ---------------------------------------------------------------------------------------- */
+/* ---- Class ---- */
 
 static int
 uart_realize (TnDevice *device, const TnOptions *options, GError **error)
 {
-  static const TnMmioOps registers
-      = { .size = sizeof registers, .min_access = 1, .max_access = 1, .read = uart_read, .write = uart_write };
-  static const TnChardevHandler handler
-      = { .size = sizeof handler, .can_receive = uart_can_receive, .receive = uart_receive };
+  static const TnMmioOps registers = {
+    .size = sizeof registers, .min_access = 1, .max_access = 1, .read = uart_read, .write = uart_write
+  };
+  static const TnChardevHandler handler = { .size = sizeof handler,
+                                            .can_receive = uart_can_receive,
+                                            .receive = uart_receive };
   Uart *uart = tn_device_state (device);
   uart->device = device;
   uart->irq = tn_device_irq (device, 0);
@@ -386,7 +388,8 @@ uart_state_loaded (TnDevice *device, uint32_t version, GError **error)
 {
   Uart *uart = tn_device_state (device);
   if (uart->head >= UART_FIFO || uart->count > UART_FIFO)
-    return tn_fail (error, TN_MACHINE_ERROR, EINVAL, "saved state of device '%s' is damaged", tn_device_id (device));
+    return tn_fail (error, TN_MACHINE_ERROR, EINVAL, "saved state of device '%s' is damaged",
+                    tn_device_id (device));
   uart_update (uart);
   return 0;
 }
@@ -419,5 +422,6 @@ static const TnClass uart_class = {
 
 static const TnClass *const uart_classes[] = { &uart_class, NULL };
 
-TN_PLUGIN_DEFINE (device_uart16550, .name = "device-uart16550", .version = "1.0", .licence = "LGPL-2.1-or-later",
-                  .package = "tenon-device-uart16550", .security = TN_SECURITY_HARDENED, .classes = uart_classes);
+TN_PLUGIN_DEFINE (device_uart16550, .name = "device-uart16550", .version = "1.0",
+                  .licence = "LGPL-2.1-or-later", .package = "tenon-device-uart16550",
+                  .security = TN_SECURITY_HARDENED, .classes = uart_classes);

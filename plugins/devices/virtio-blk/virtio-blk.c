@@ -168,7 +168,8 @@ static void
 virtio_blk_identify (BlkRequest *request)
 {
   const char *serial = request->blk->serial;
-  request->read_bytes = tn_iov_fill (request->virtq_request->in, request->virtq_request->n_in, serial, ID_LENGTH);
+  request->read_bytes =
+      tn_iov_fill (request->virtq_request->in, request->virtq_request->n_in, serial, ID_LENGTH);
   virtio_blk_complete (request, STATUS_OK);
 }
 
@@ -230,7 +231,7 @@ virtio_blk_notify (TnDevice *device, unsigned index)
   tn_virtq_notify (queue);
 }
 
-/* ---- Features and configuration ----------------------------------------------------------------------- */
+/* ---- Features and configuration ---- */
 
 static uint64_t
 virtio_blk_features (TnDevice *device)
@@ -320,7 +321,7 @@ virtio_blk_resized (void *opaque)
     tn_virtio_config_changed (virtio);
 }
 
-/* ---- Life -------------------------------------------------------------------------------------------------- */
+/* ---- Life ---- */
 
 static int
 virtio_blk_check_sizes (VirtioBlk *blk, const TnOptions *options, GError **error)
@@ -329,11 +330,11 @@ virtio_blk_check_sizes (VirtioBlk *blk, const TnOptions *options, GError **error
   uint64_t block_size = tn_options_uint (options, "logical_block_size");
 
   if ((queue_size & (queue_size - 1)) != 0)
-    return tn_fail (error, TN_OPTION_ERROR, EINVAL, "virtio-blk: queue-size=%" G_GUINT64_FORMAT
-                    " is not a power of two", queue_size);
+    return tn_fail (error, TN_OPTION_ERROR, EINVAL,
+                    "virtio-blk: queue-size=%" G_GUINT64_FORMAT " is not a power of two", queue_size);
   if ((block_size & (block_size - 1)) != 0)
-    return tn_fail (error, TN_OPTION_ERROR, EINVAL, "virtio-blk: logical_block_size=%" G_GUINT64_FORMAT
-                    " is not a power of two", block_size);
+    return tn_fail (error, TN_OPTION_ERROR, EINVAL,
+                    "virtio-blk: logical_block_size=%" G_GUINT64_FORMAT " is not a power of two", block_size);
   blk->queue_size = queue_size;
   blk->block_size = block_size;
 
@@ -357,8 +358,8 @@ virtio_blk_realize (TnDevice *device, const TnOptions *options, GError **error)
 
   const char *serial = tn_options_get (options, "serial");
   if (serial != NULL && strlen (serial) > ID_LENGTH)
-    return tn_fail (error, TN_OPTION_ERROR, EINVAL, "virtio-blk: serial '%s' is longer than %d characters", serial,
-                    ID_LENGTH);
+    return tn_fail (error, TN_OPTION_ERROR, EINVAL, "virtio-blk: serial '%s' is longer than %d characters",
+                    serial, ID_LENGTH);
   if (serial != NULL)
     memcpy (blk->serial, serial, strlen (serial));
   blk->wce_default = tn_drive_write_cache (blk->drive);
@@ -416,13 +417,29 @@ static const TnDeviceOps virtio_blk_ops = {
 };
 
 static const TnOption virtio_blk_options[] = {
-  { .name = "drive", .type = TN_OPTION_DRIVE, .when = TN_OPTION_OPEN | TN_OPTION_REQUIRED, .help = "drive to serve" },
-  { .name = "serial", .type = TN_OPTION_STRING, .help = "serial number shown to the guest, up to 20 characters" },
-  { .name = "num-queues", .type = TN_OPTION_UINT, .value = "0", .max = 64,
+  { .name = "drive",
+    .type = TN_OPTION_DRIVE,
+    .when = TN_OPTION_OPEN | TN_OPTION_REQUIRED,
+    .help = "drive to serve" },
+  { .name = "serial",
+    .type = TN_OPTION_STRING,
+    .help = "serial number shown to the guest, up to 20 characters" },
+  { .name = "num-queues",
+    .type = TN_OPTION_UINT,
+    .value = "0",
+    .max = 64,
     .help = "request queues; 0: one for each virtual processor" },
-  { .name = "queue-size", .type = TN_OPTION_UINT, .value = "256", .min = 4, .max = TN_VIRTIO_QUEUE_MAX,
+  { .name = "queue-size",
+    .type = TN_OPTION_UINT,
+    .value = "256",
+    .min = 4,
+    .max = TN_VIRTIO_QUEUE_MAX,
     .help = "descriptors of each queue, a power of two" },
-  { .name = "logical_block_size", .type = TN_OPTION_SIZE, .value = "512", .min = 512, .max = 32768,
+  { .name = "logical_block_size",
+    .type = TN_OPTION_SIZE,
+    .value = "512",
+    .min = 512,
+    .max = 32768,
     .help = "smallest unit that the guest may address" },
   { .name = NULL },
 };

@@ -166,7 +166,9 @@ static const TnDeviceOps virtio_console_ops = {
 };
 
 static const TnOption virtio_console_options[] = {
-  { .name = "chardev", .type = TN_OPTION_CHARDEV, .help = "character device that the console is connected to" },
+  { .name = "chardev",
+    .type = TN_OPTION_CHARDEV,
+    .help = "character device that the console is connected to" },
   { .name = NULL },
 };
 

@@ -182,7 +182,8 @@ virtio_mmio_set_ready (VirtioMmio *mmio, uint32_t ready)
     return;
   const MmioQueue *queue = &mmio->queues[index];
   if ((ready & 1) != 0)
-    tn_virtio_queue_setup (mmio->virtio, index, queue->size, queue->descriptors, queue->available, queue->used);
+    tn_virtio_queue_setup (mmio->virtio, index, queue->size, queue->descriptors, queue->available,
+                           queue->used);
   else
     tn_virtio_queue_disable (mmio->virtio, index);
 }

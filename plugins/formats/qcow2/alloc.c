@@ -116,7 +116,7 @@ qcow2_alloc_contiguous (Qcow2 *q, uint64_t n, uint64_t *offset, GError **error)
   return 0;
 }
 
-/* ---- Compressed clusters: several share a host cluster, each counts in each that it touches ------------ */
+/* ---- Compressed clusters: several share a host cluster, each counts in each that it touches ---- */
 
 /* Room right behind the last one, reaching into the next cluster when that is free. */
 static int
@@ -173,13 +173,14 @@ qcow2_alloc_packed (Qcow2 *q, uint64_t length, uint64_t *offset, GError **error)
   }
   if (*offset + length - 1 > q->packed_offset_mask) {
     qcow2_alloc_undo (q, *offset, length);
-    return qcow2_fail (q, error, EFBIG, "compressed clusters cannot lie behind 0x%" PRIx64, q->packed_offset_mask);
+    return qcow2_fail (q, error, EFBIG, "compressed clusters cannot lie behind 0x%" PRIx64,
+                       q->packed_offset_mask);
   }
   q->packed_next = *offset + length;
   return 0;
 }
 
-/* ---- Giving back --------------------------------------------------------------------------------------- */
+/* ---- Giving back ---- */
 
 static void
 cluster_range (const Qcow2 *q, uint64_t offset, uint64_t length, uint64_t *first, uint64_t *count)
@@ -248,7 +249,8 @@ qcow2_free_entry (Qcow2 *q, Qcow2Entry entry)
   }
 }
 
-/* What became free for good: cached slices go, and the space goes back to the file system if that is wanted. */
+/* What became free for good: cached slices go, and the space goes back to the file system if that is wanted.
+ */
 static int
 release_unused (Qcow2 *q, const Qcow2Freed *freed, GError **error)
 {

@@ -72,7 +72,8 @@ qcow2_walk_is_metadata (Qcow2Walk *walk, uint64_t offset, uint64_t length)
       return true;
     }
   }
-  for (uint64_t at = offset & ~(uint64_t) (q->cluster_size - 1); at < offset + length; at += q->cluster_size) {
+  for (uint64_t at = offset & ~(uint64_t) (q->cluster_size - 1); at < offset + length;
+       at += q->cluster_size) {
     if (g_hash_table_contains (walk->blocks, &at)) {
       return true;
     }
@@ -100,7 +101,8 @@ count_bitmaps (Qcow2Walk *walk, GError **error)
     const uint64_t bytes = bitmap->table_size * 8ull, at = bitmap->table_offset;
     if ((at & (q->cluster_size - 1)) || bytes > QCOW2_MAX_L1_BYTES || at > walk->file_size
         || bytes > walk->file_size - at) {
-      qcow2_walk_corruption (walk, "ERROR bitmap '%s': its table at 0x%" PRIx64 " is not valid", bitmap->name, at);
+      qcow2_walk_corruption (walk, "ERROR bitmap '%s': its table at 0x%" PRIx64 " is not valid", bitmap->name,
+                             at);
       continue;
     }
     g_autofree uint64_t *table = g_malloc (MAX (bytes, 8));
@@ -112,8 +114,8 @@ count_bitmaps (Qcow2Walk *walk, GError **error)
       const uint64_t entry = GUINT64_FROM_BE (table[j]), place = entry & QCOW2_OFFSET_MASK;
       if ((entry & ~(QCOW2_OFFSET_MASK | 1)) || (place && (entry & 1)) || (place & (q->cluster_size - 1))
           || place >= walk->file_size) {
-        qcow2_walk_corruption (walk, "ERROR bitmap '%s': table entry %u (0x%" PRIx64 ") is not valid", bitmap->name, j,
-                               entry);
+        qcow2_walk_corruption (walk, "ERROR bitmap '%s': table entry %u (0x%" PRIx64 ") is not valid",
+                               bitmap->name, j, entry);
       } else if (place) {
         ret = qcow2_walk_count (walk, place, q->cluster_size, 1, error);
       }
@@ -151,7 +153,8 @@ walk_image (Qcow2Walk *walk, GError **error)
 static int
 run_pass (Qcow2 *q, uint32_t fix, bool quiet, TnCheck *check, Qcow2Walk *walk, GError **error)
 {
-  *walk = (Qcow2Walk){ .q = q, .check = check, .fix = fix, .quiet = quiet, .file_size = tn_node_size (q->file) };
+  *walk =
+      (Qcow2Walk){ .q = q, .check = check, .fix = fix, .quiet = quiet, .file_size = tn_node_size (q->file) };
   check->total_clusters = qcow2_clusters (q, q->size);
   check->allocated_clusters = check->compressed_clusters = check->fragmented_clusters = 0;
   qcow2_counts_init (&walk->counts);
@@ -193,7 +196,8 @@ qcow2_check_state (Qcow2 *q, uint32_t fix, TnCheck *check, GError **error)
   check->corruptions = first.corruptions;
   check->leaks = first.leaks;
   if (!first.changed) {
-    return fix && q->writable && first.corruptions == 0 && check->check_errors == 0 ? clear_marks (q, error) : 0;
+    return fix && q->writable && first.corruptions == 0 && check->check_errors == 0 ? clear_marks (q, error)
+                                                                                    : 0;
   }
   if ((ret = qcow2_settle (q, error)) < 0 || (ret = run_pass (q, 0, true, check, &second, error)) < 0) {
     return ret;

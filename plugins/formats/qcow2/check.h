@@ -18,11 +18,11 @@ typedef struct Qcow2Walk {
   TnCheck *check;
   uint32_t fix;
   bool quiet;
-  bool rebuild;      /* the refcount structures themselves are damaged */
-  bool changed;      /* something was repaired */
+  bool rebuild; /* the refcount structures themselves are damaged */
+  bool changed; /* something was repaired */
   uint64_t file_size;
   uint64_t corruptions, leaks;
-  uint64_t end;      /* behind the highest cluster in use or counted on disk */
+  uint64_t end; /* behind the highest cluster in use or counted on disk */
   Qcow2Counts counts;
   GHashTable *tables; /* offset -> Qcow2Table */
   GHashTable *blocks; /* offsets of refcount blocks */

@@ -22,7 +22,8 @@ typedef struct Qcow2Counts {
 
 void qcow2_counts_init (Qcow2Counts *counts);
 void qcow2_counts_clear (Qcow2Counts *counts);
-/* Adds to the counts of [first, first + n); they stop at their limit.  false: too much memory would be needed. */
+/* Adds to the counts of [first, first + n); they stop at their limit.  false: too much memory would be
+ * needed. */
 bool qcow2_counts_add (Qcow2Counts *counts, uint64_t first, uint64_t n, uint32_t weight);
 void qcow2_counts_drop (Qcow2Counts *counts, uint64_t first, uint64_t n);
 uint64_t qcow2_counts_get (Qcow2Counts *counts, uint64_t cluster);

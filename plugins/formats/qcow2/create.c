@@ -1,10 +1,9 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * Making an image: header, a refcount table and one block for these three clusters.  The rest, an L1 table and
- * what is preallocated, comes from growing that image to its size.
+ * Making an image: header, a refcount table and one block for these three clusters.  The rest, an L1 table
+ * and what is preallocated, comes from growing that image to its size.
  */
 #include "qcow2.h"
-
 
 static TnPrealloc
 parse_prealloc (const char *text)
@@ -50,7 +49,8 @@ qcow2_layout_from_options (const TnOptions *options, Qcow2Layout *layout, GError
 {
   const char *compat = tn_options_get (options, "compat");
   const bool has_backing = tn_options_has (options, "backing_file");
-  uint64_t cluster = tn_options_uint (options, "cluster_size"), bits = tn_options_uint (options, "refcount_bits");
+  uint64_t cluster = tn_options_uint (options, "cluster_size"),
+           bits = tn_options_uint (options, "refcount_bits");
   cluster = cluster ? cluster : 65536;
   bits = bits ? bits : 16;
   *layout = (Qcow2Layout){
@@ -92,7 +92,7 @@ qcow2_layout_from_options (const TnOptions *options, Qcow2Layout *layout, GError
   return check_version2 (layout, error);
 }
 
-/* ---- Files -------------------------------------------------------------------------------------------------- */
+/* ---- Files ---- */
 
 /* Relative names are relative to the image's folder, where they will be looked for. */
 static int
@@ -110,7 +110,8 @@ create_data_file (TnNode *file, const char *name, const Qcow2Layout *layout, uin
 static void
 fill_header (Qcow2 *q, const Qcow2Layout *layout, const TnOptions *options)
 {
-  const char *name = tn_options_get (options, "backing_file"), *format = tn_options_get (options, "backing_fmt");
+  const char *name = tn_options_get (options, "backing_file"),
+             *format = tn_options_get (options, "backing_fmt");
   const uint64_t cluster = 1ull << layout->cluster_bits;
   q->cluster_bits = layout->cluster_bits;
   q->cluster_size = (uint32_t) cluster;
@@ -177,8 +178,9 @@ qcow2_create (TnNode *file, const TnOptions *options, uint64_t size, GError **er
   }
   const unsigned table_bits = layout.cluster_bits * 2 - (layout.extended ? 4 : 3);
   if (size > (uint64_t) INT64_MAX || (size >> table_bits) >= QCOW2_MAX_L1_BYTES / 8) {
-    return tn_fail (error, TN_BLOCK_ERROR, EFBIG, "qcow2: a disk of %" PRIu64 " bytes needs larger clusters than %u",
-                    size, 1u << layout.cluster_bits);
+    return tn_fail (error, TN_BLOCK_ERROR, EFBIG,
+                    "qcow2: a disk of %" PRIu64 " bytes needs larger clusters than %u", size,
+                    1u << layout.cluster_bits);
   }
   if (layout.data_file
       && (ret = create_data_file (file, tn_options_get (options, "data_file"), &layout, size, error)) < 0) {

@@ -49,8 +49,9 @@ qcow2_open_data_file (Qcow2 *q, const TnOptions *options, GError **error)
 {
   TnNode *child = NULL;
   if (!q->external) {
-    return user_named_it (options) ? qcow2_fail (q, error, EINVAL, "it has no external data file: leave data-file out")
-                                   : 0;
+    return user_named_it (options)
+               ? qcow2_fail (q, error, EINVAL, "it has no external data file: leave data-file out")
+               : 0;
   }
   if (user_named_it (options)) {
     int ret = tn_node_open_child (q->node, "data-file", NULL, &child, error);
@@ -61,14 +62,16 @@ qcow2_open_data_file (Qcow2 *q, const TnOptions *options, GError **error)
     return qcow2_fail (q, error, EINVAL, "it does not name its external data file: give data-file=…");
   }
   if (q->flags & TN_OPEN_UNTRUSTED) {
-    return qcow2_fail (q, error, EACCES, "an untrusted image may not refer to the data file '%s'", q->data_file_name);
+    return qcow2_fail (q, error, EACCES, "an untrusted image may not refer to the data file '%s'",
+                       q->data_file_name);
   }
   g_autofree char *path = confined_path (tn_node_filename (q->file), q->data_file_name);
   if (path == NULL) {
-    return qcow2_fail (q, error, EACCES,
-                       "the data file '%s' is not in the image's folder: if that is right, name it yourself with "
-                       "data-file.driver=file,data-file.filename=…",
-                       q->data_file_name);
+    return qcow2_fail (
+        q, error, EACCES,
+        "the data file '%s' is not in the image's folder: if that is right, name it yourself with "
+        "data-file.driver=file,data-file.filename=…",
+        q->data_file_name);
   }
   g_autoptr (TnOptions) chosen = tn_options_new ();
   tn_options_set (chosen, "driver", "file");

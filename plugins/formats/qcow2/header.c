@@ -23,14 +23,9 @@ typedef struct FeatureName {
 } FeatureName;
 
 static const FeatureName feature_names[] = {
-  { 0, 0, "dirty bit" },
-  { 0, 1, "corrupt bit" },
-  { 0, 2, "external data file" },
-  { 0, 3, "compression type" },
-  { 0, 4, "extended L2 entries" },
-  { 1, 0, "lazy refcounts" },
-  { 2, 0, "bitmaps" },
-  { 2, 1, "raw external data" },
+  { 0, 0, "dirty bit" },        { 0, 1, "corrupt bit" },         { 0, 2, "external data file" },
+  { 0, 3, "compression type" }, { 0, 4, "extended L2 entries" }, { 1, 0, "lazy refcounts" },
+  { 2, 0, "bitmaps" },          { 2, 1, "raw external data" },
 };
 
 static void
@@ -50,7 +45,7 @@ qcow2_header_clear (Qcow2 *q)
   q->bitmap_count = 0;
 }
 
-/* ---- Reading ------------------------------------------------------------------------------------- */
+/* ---- Reading ---- */
 
 static int
 parse_fixed (Qcow2 *q, const uint8_t *p, size_t length, GError **error)
@@ -82,8 +77,8 @@ parse_fixed (Qcow2 *q, const uint8_t *p, size_t length, GError **error)
     return qcow2_fail (q, error, ENOTSUP, "version %u of the format is not known (2 and 3 are)", h->version);
   }
   if (h->cluster_bits < QCOW2_MIN_CLUSTER_BITS || h->cluster_bits > QCOW2_MAX_CLUSTER_BITS) {
-    return qcow2_fail (q, error, EINVAL, "the cluster size 2^%u is not between 2^%d and 2^%d", h->cluster_bits,
-                       QCOW2_MIN_CLUSTER_BITS, QCOW2_MAX_CLUSTER_BITS);
+    return qcow2_fail (q, error, EINVAL, "the cluster size 2^%u is not between 2^%d and 2^%d",
+                       h->cluster_bits, QCOW2_MIN_CLUSTER_BITS, QCOW2_MAX_CLUSTER_BITS);
   }
   return 0;
 }
@@ -139,17 +134,21 @@ check_tables (Qcow2 *q, GError **error)
     return qcow2_fail (q, error, EFBIG, "the L1 table of %u entries is larger than 32 MiB", h->l1_size);
   }
   if (h->l1_offset & mask) {
-    return qcow2_fail (q, error, EINVAL, "the L1 table's offset 0x%" PRIx64 " is not cluster aligned", h->l1_offset);
+    return qcow2_fail (q, error, EINVAL, "the L1 table's offset 0x%" PRIx64 " is not cluster aligned",
+                       h->l1_offset);
   }
   if (h->l1_size && (h->l1_offset == 0 || h->l1_offset > end || end - h->l1_offset < h->l1_size * 8ull)) {
     return qcow2_fail (q, error, EINVAL,
-                       "the L1 table (offset 0x%" PRIx64 ", %u entries) is not within the file of %" PRIu64 " bytes",
+                       "the L1 table (offset 0x%" PRIx64 ", %u entries) is not within the file of %" PRIu64
+                       " bytes",
                        h->l1_offset, h->l1_size, end);
   }
   if (h->snapshot_count > QCOW2_MAX_SNAPSHOTS) {
-    return qcow2_fail (q, error, EINVAL, "%u snapshots are more than %u", h->snapshot_count, QCOW2_MAX_SNAPSHOTS);
+    return qcow2_fail (q, error, EINVAL, "%u snapshots are more than %u", h->snapshot_count,
+                       QCOW2_MAX_SNAPSHOTS);
   }
-  if (h->snapshot_count && ((h->snapshots_offset & mask) || h->snapshots_offset == 0 || h->snapshots_offset >= end)) {
+  if (h->snapshot_count
+      && ((h->snapshots_offset & mask) || h->snapshots_offset == 0 || h->snapshots_offset >= end)) {
     return qcow2_fail (q, error, EINVAL, "the snapshot table's offset 0x%" PRIx64 " is not usable",
                        h->snapshots_offset);
   }
@@ -161,13 +160,15 @@ check_features (Qcow2 *q, GError **error)
 {
   const Qcow2Header *h = &q->header;
   if ((h->autoclear & QCOW2_AUTOCLEAR_DATA_FILE_RAW) && !(h->incompatible & QCOW2_INCOMPAT_DATA_FILE)) {
-    return qcow2_fail (q, error, EINVAL, "the raw external data feature is set without an external data file");
+    return qcow2_fail (q, error, EINVAL,
+                       "the raw external data feature is set without an external data file");
   }
   if ((h->incompatible & QCOW2_INCOMPAT_EXTENDED_L2) && h->cluster_bits < 14) {
     return qcow2_fail (q, error, EINVAL, "extended L2 entries need clusters of at least 16 KiB");
   }
   if (!!(h->incompatible & QCOW2_INCOMPAT_COMPRESSION) != (h->compression_type != 0)) {
-    return qcow2_fail (q, error, EINVAL, "the compression type %u contradicts the feature bit", h->compression_type);
+    return qcow2_fail (q, error, EINVAL, "the compression type %u contradicts the feature bit",
+                       h->compression_type);
   }
   if (h->compression_type > 1) {
     return qcow2_fail (q, error, ENOTSUP, "the compression type %u is not known (0 is zlib, 1 is zstd)",
@@ -177,7 +178,8 @@ check_features (Qcow2 *q, GError **error)
     return qcow2_fail (q, error, ENOTSUP, "the encryption method %u is not known", h->crypt_method);
   }
   if (h->crypt_method && !(q->flags & TN_OPEN_NO_IO)) {
-    return qcow2_fail (q, error, ENOTSUP, "the image is encrypted (%s), which this version cannot read or write",
+    return qcow2_fail (q, error, ENOTSUP,
+                       "the image is encrypted (%s), which this version cannot read or write",
                        h->crypt_method == 1 ? "AES" : "LUKS");
   }
   if (h->size > (uint64_t) INT64_MAX) {
@@ -203,13 +205,15 @@ refuse_unknown_features (Qcow2 *q, uint64_t unknown, const uint8_t *table, size_
         name_length = strnlen (name, FEATURE_NAME_LENGTH);
       }
     }
-    g_autofree char *text = name ? g_utf8_make_valid (name, (gssize) name_length) : g_strdup_printf ("bit %u", bit);
+    g_autofree char *text =
+        name ? g_utf8_make_valid (name, (gssize) name_length) : g_strdup_printf ("bit %u", bit);
     for (char *c = text; *c; c++) {
       *c = (unsigned char) *c < ' ' ? '?' : *c;
     }
     g_string_append_printf (names, "%s'%s'", names->len ? ", " : "", text);
   }
-  return qcow2_fail (q, error, ENOTSUP, "unknown incompatible features %s: a newer version may know them", names->str);
+  return qcow2_fail (q, error, ENOTSUP, "unknown incompatible features %s: a newer version may know them",
+                     names->str);
 }
 
 static int
@@ -287,8 +291,8 @@ parse_extensions (Qcow2 *q, const uint8_t *p, size_t length, bool *more, GError 
       break;
     }
     if (size > end - at) {
-      return qcow2_fail (q, error, EINVAL, "header extension 0x%08x of %u bytes is longer than the room for it", type,
-                         size);
+      return qcow2_fail (q, error, EINVAL,
+                         "header extension 0x%08x of %u bytes is longer than the room for it", type, size);
     }
     if (at + size > length) {
       if (length >= cluster || length >= tn_node_size (q->file)) {
@@ -318,7 +322,8 @@ parse_backing_name (Qcow2 *q, const uint8_t *p, size_t length, bool *more, GErro
     return 0;
   }
   if (h->backing_offset > cluster) {
-    return qcow2_fail (q, error, EINVAL, "the backing file name at 0x%" PRIx64 " is outside the first cluster",
+    return qcow2_fail (q, error, EINVAL,
+                       "the backing file name at 0x%" PRIx64 " is outside the first cluster",
                        h->backing_offset);
   }
   if (h->backing_length > MAX_BACKING_NAME || h->backing_length > cluster - h->backing_offset) {
@@ -385,7 +390,7 @@ qcow2_header_read (Qcow2 *q, GError **error)
   }
 }
 
-/* ---- Writing ------------------------------------------------------------------------------------- */
+/* ---- Writing ---- */
 
 static void
 put_tables (const Qcow2Header *h, uint8_t *p)
@@ -477,7 +482,8 @@ qcow2_header_write (Qcow2 *q, GError **error)
   g_autoptr (GByteArray) out = g_byte_array_new ();
   append_fixed (q, out);
   if (q->backing_format) {
-    append_extension (out, EXTENSION_BACKING_FORMAT, q->backing_format, (uint32_t) strlen (q->backing_format));
+    append_extension (out, EXTENSION_BACKING_FORMAT, q->backing_format,
+                      (uint32_t) strlen (q->backing_format));
   }
   if (q->data_file_name) {
     append_extension (out, EXTENSION_DATA_FILE, q->data_file_name, (uint32_t) strlen (q->data_file_name));

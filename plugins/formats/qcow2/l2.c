@@ -32,8 +32,8 @@ check_l1_entry (Qcow2 *q, uint64_t index, GError **error)
   if (fault == NULL) {
     return 0;
   }
-  return qcow2_corrupt (q, error, "entry %" PRIu64 " (0x%016" PRIx64 ") of the L1 table at 0x%" PRIx64 " %s", index,
-                        q->l1[index], q->l1_offset, fault);
+  return qcow2_corrupt (q, error, "entry %" PRIu64 " (0x%016" PRIx64 ") of the L1 table at 0x%" PRIx64 " %s",
+                        index, q->l1[index], q->l1_offset, fault);
 }
 
 int
@@ -48,7 +48,8 @@ qcow2_l2_get (Qcow2 *q, uint64_t guest, TnMetaSlice **slice, GError **error)
   if (ret < 0) {
     return ret;
   }
-  return tn_meta_get (q->l2_cache, qcow2_slice_offset (q, q->l1[index] & QCOW2_OFFSET_MASK, guest), slice, error);
+  return tn_meta_get (q->l2_cache, qcow2_slice_offset (q, q->l1[index] & QCOW2_OFFSET_MASK, guest), slice,
+                      error);
 }
 
 int
@@ -181,11 +182,13 @@ qcow2_l2_drop (Qcow2 *q, uint64_t l1_index, GError **error)
 int
 qcow2_l1_grow (Qcow2 *q, uint64_t entries, GError **error)
 {
-  const uint64_t bytes = entries * 8, clusters = qcow2_clusters (q, bytes), padded = clusters << q->cluster_bits;
+  const uint64_t bytes = entries * 8, clusters = qcow2_clusters (q, bytes),
+                 padded = clusters << q->cluster_bits;
   const uint64_t old_offset = q->l1_offset, old_bytes = q->l1_size * 8ull;
   uint64_t offset;
   if (bytes > QCOW2_MAX_L1_BYTES) {
-    return qcow2_fail (q, error, EFBIG, "the disk would need an L1 table of more than 32 MiB: use larger clusters");
+    return qcow2_fail (q, error, EFBIG,
+                       "the disk would need an L1 table of more than 32 MiB: use larger clusters");
   }
   g_autofree uint64_t *table = g_try_malloc0 (bytes), *disk = g_try_malloc0 (padded);
   if (table == NULL || disk == NULL) {

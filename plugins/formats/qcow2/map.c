@@ -78,7 +78,8 @@ qcow2_overlaps_metadata (Qcow2 *q, uint64_t offset, uint64_t length)
       || ranges_meet (offset, length, q->l1_offset, (uint64_t) q->l1_size * 8)
       || ranges_meet (offset, length, h->reftable_offset, (uint64_t) h->reftable_clusters << q->cluster_bits)
       || ranges_meet (offset, length, h->snapshots_offset, q->snapshots_length)
-      || ranges_meet (offset, length, q->bitmap_directory_offset, q->bitmap_count ? q->bitmap_directory_size : 0)) {
+      || ranges_meet (offset, length, q->bitmap_directory_offset,
+                      q->bitmap_count ? q->bitmap_directory_size : 0)) {
     return true;
   }
   for (uint32_t i = 0; i < q->snapshot_count; i++) {
@@ -95,7 +96,7 @@ qcow2_overlaps_metadata (Qcow2 *q, uint64_t offset, uint64_t length)
   return false;
 }
 
-/* ---- Extents ---------------------------------------------------------------------------------------- */
+/* ---- Extents ---- */
 
 static int
 bad_entry (Qcow2 *q, uint64_t table, uint64_t guest, Qcow2Entry entry, uint32_t flags, GError **error)
@@ -104,9 +105,9 @@ bad_entry (Qcow2 *q, uint64_t table, uint64_t guest, Qcow2Entry entry, uint32_t 
     return -EAGAIN;
   }
   const uint64_t index = (guest >> q->cluster_bits) & ((1ull << q->l2_bits) - 1);
-  return qcow2_corrupt (q, error,
-                        "entry %" PRIu64 " (0x%016" PRIx64 ") of the L2 table at 0x%" PRIx64 " cannot be right",
-                        index, entry.raw, table);
+  return qcow2_corrupt (
+      q, error, "entry %" PRIu64 " (0x%016" PRIx64 ") of the L2 table at 0x%" PRIx64 " cannot be right",
+      index, entry.raw, table);
 }
 
 /* No L2 table: one extent over as many neighbours as are wanted. */
@@ -169,7 +170,8 @@ map_run (Qcow2 *q, const void *slice, uint64_t table, uint64_t offset, uint64_t 
   const Qcow2Kind kind = qcow2_entry_kind (q, entry, start, sub);
   const uint64_t host = (entry.raw & QCOW2_OFFSET_MASK) + ((uint64_t) sub << q->unit_bits);
   const uint64_t bound = q->external ? UINT64_MAX : tn_node_size (q->file), copied = entry.raw & QCOW2_COPIED;
-  if (kind == QCOW2_KIND_INVALID || (kind == QCOW2_KIND_DATA && (host & ~(uint64_t) (q->cluster_size - 1)) >= bound)) {
+  if (kind == QCOW2_KIND_INVALID
+      || (kind == QCOW2_KIND_DATA && (host & ~(uint64_t) (q->cluster_size - 1)) >= bound)) {
     return bad_entry (q, table, offset, entry, flags, error);
   }
   if (kind == QCOW2_KIND_PACKED) {
@@ -214,7 +216,8 @@ map_run (Qcow2 *q, const void *slice, uint64_t table, uint64_t offset, uint64_t 
 
 /* A crafted entry could send guest data over the image's own tables. */
 static int
-check_write_target (Qcow2 *q, uint64_t table, uint64_t offset, const TnExtent *extent, uint32_t flags, GError **error)
+check_write_target (Qcow2 *q, uint64_t table, uint64_t offset, const TnExtent *extent, uint32_t flags,
+                    GError **error)
 {
   if (!(flags & TN_MAP_WRITE) || !(extent->flags & TN_EXTENT_WRITABLE) || q->external) {
     return 0;
@@ -222,16 +225,16 @@ check_write_target (Qcow2 *q, uint64_t table, uint64_t offset, const TnExtent *e
   if (!qcow2_overlaps_metadata (q, extent->source_offset, extent->length)) {
     return 0;
   }
-  return flags & TN_MAP_NOWAIT
-             ? -EAGAIN
-             : qcow2_corrupt (q, error, "the L2 table at 0x%" PRIx64 " puts guest offset 0x%" PRIx64
-                                        " on metadata at 0x%" PRIx64,
-                              table, offset, extent->source_offset);
+  return flags & TN_MAP_NOWAIT ? -EAGAIN
+                               : qcow2_corrupt (q, error,
+                                                "the L2 table at 0x%" PRIx64 " puts guest offset 0x%" PRIx64
+                                                " on metadata at 0x%" PRIx64,
+                                                table, offset, extent->source_offset);
 }
 
 static int
-map_from_slice (Qcow2 *q, const void *slice, uint64_t l1_entry, uint64_t offset, uint64_t length, uint32_t flags,
-                TnExtent *extent, GError **error)
+map_from_slice (Qcow2 *q, const void *slice, uint64_t l1_entry, uint64_t offset, uint64_t length,
+                uint32_t flags, TnExtent *extent, GError **error)
 {
   const uint64_t table = l1_entry & QCOW2_OFFSET_MASK;
   int ret = map_run (q, slice, table, offset, length, l1_entry & QCOW2_COPIED, flags, extent, error);
@@ -243,7 +246,8 @@ qcow2_map (TnNode *node, uint64_t offset, uint64_t length, uint32_t flags, TnExt
 {
   Qcow2 *q = tn_node_state (node);
   if (offset >= q->size || q->l1 == NULL) {
-    return flags & TN_MAP_NOWAIT ? -EAGAIN : qcow2_fail (q, error, EINVAL, "offset %" PRIu64 " is outside", offset);
+    return flags & TN_MAP_NOWAIT ? -EAGAIN
+                                 : qcow2_fail (q, error, EINVAL, "offset %" PRIu64 " is outside", offset);
   }
   if ((flags & TN_MAP_WRITE) && (!q->touched || q->corrupt)) {
     int ret = flags & TN_MAP_NOWAIT ? -EAGAIN : qcow2_touch (q, error);
@@ -260,8 +264,7 @@ qcow2_map (TnNode *node, uint64_t offset, uint64_t length, uint32_t flags, TnExt
   }
   const char *fault = qcow2_l1_fault (q, entry);
   if (fault == NULL) {
-    const void *slice
-        = tn_meta_peek (q->l2_cache, qcow2_slice_offset (q, entry & QCOW2_OFFSET_MASK, offset));
+    const void *slice = tn_meta_peek (q->l2_cache, qcow2_slice_offset (q, entry & QCOW2_OFFSET_MASK, offset));
     if (slice) {
       return map_from_slice (q, slice, entry, offset, length, flags, extent, error);
     }

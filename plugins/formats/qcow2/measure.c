@@ -70,8 +70,8 @@ qcow2_measure (const TnOptions *options, TnNode *source, uint64_t size, TnMeasur
   }
   const unsigned table_bits = layout.cluster_bits * 2 - (layout.extended ? 4 : 3);
   if (size > (uint64_t) INT64_MAX - cluster || (size >> table_bits) >= QCOW2_MAX_L1_BYTES / 8) {
-    return tn_fail (error, TN_BLOCK_ERROR, EFBIG, "a disk of %" PRIu64 " bytes needs larger clusters than %" PRIu64,
-                    size, cluster);
+    return tn_fail (error, TN_BLOCK_ERROR, EFBIG,
+                    "a disk of %" PRIu64 " bytes needs larger clusters than %" PRIu64, size, cluster);
   }
   const uint64_t virtual_size = round_up (size, cluster);
   uint64_t required = 0;
@@ -80,10 +80,11 @@ qcow2_measure (const TnOptions *options, TnNode *source, uint64_t size, TnMeasur
   } else if (source && (ret = used_bytes (source, cluster, &required, error)) < 0) {
     return ret;
   }
-  measure->fully_allocated = qcow2_full_size (virtual_size, layout.cluster_bits, layout.refcount_order, layout.extended);
+  measure->fully_allocated =
+      qcow2_full_size (virtual_size, layout.cluster_bits, layout.refcount_order, layout.extended);
   measure->required = measure->fully_allocated - virtual_size + required;
-  const bool may_have_bitmaps
-      = source && layout.version >= 3 && g_strcmp0 (tn_node_class_name (source), "qcow2") == 0;
+  const bool may_have_bitmaps =
+      source && layout.version >= 3 && g_strcmp0 (tn_node_class_name (source), "qcow2") == 0;
   measure->bitmaps = may_have_bitmaps ? 0 : UINT64_MAX;
   return 0;
 }

@@ -10,7 +10,7 @@
 #define DEFAULT_SLICE_BITS 12u
 #define MIN_REFCOUNT_CLUSTERS 4u
 
-/* ---- Errors -------------------------------------------------------------------------------------- */
+/* ---- Errors ---- */
 
 int
 qcow2_fail (Qcow2 *q, GError **error, int errnum, const char *format, ...)
@@ -50,7 +50,7 @@ qcow2_corrupt (Qcow2 *q, GError **error, const char *format, ...)
                   tn_node_filename (q->file), text);
 }
 
-/* ---- Setting up ---------------------------------------------------------------------------------- */
+/* ---- Setting up ---- */
 
 static void
 set_geometry (Qcow2 *q, const TnOptions *options)
@@ -101,7 +101,8 @@ set_budgets (Qcow2 *q, const TnOptions *options, GError **error)
   const uint64_t covering = (qcow2_clusters (q, q->size) + 1) << q->entry_bits;
   const uint64_t least_counts = (uint64_t) MIN_REFCOUNT_CLUSTERS << q->cluster_bits;
   if (all && l2 && counts) {
-    return qcow2_fail (q, error, EINVAL, "give at most two of cache-size, l2-cache-size and refcount-cache-size");
+    return qcow2_fail (q, error, EINVAL,
+                       "give at most two of cache-size, l2-cache-size and refcount-cache-size");
   }
   if (all && (l2 > all || counts > all)) {
     return qcow2_fail (q, error, EINVAL, "cache-size must cover l2-cache-size and refcount-cache-size");
@@ -163,8 +164,9 @@ check_disk_size (Qcow2 *q, uint64_t size, uint32_t l1_size, GError **error)
 {
   const uint64_t needed = qcow2_l1_needed (q, size);
   if (needed > l1_size) {
-    return qcow2_fail (q, error, EINVAL, "the L1 table of %u entries is too small for a disk of %" PRIu64 " bytes",
-                       l1_size, size);
+    return qcow2_fail (q, error, EINVAL,
+                       "the L1 table of %u entries is too small for a disk of %" PRIu64 " bytes", l1_size,
+                       size);
   }
   return 0;
 }
@@ -184,7 +186,8 @@ qcow2_attach (Qcow2 *q, TnNode *file, const TnOptions *options, GError **error)
   if (snapshot && (ret = qcow2_snapshot_use (q, snapshot, error)) < 0) {
     return ret;
   }
-  if ((ret = check_disk_size (q, q->size, q->l1_size, error)) < 0 || (ret = set_budgets (q, options, error)) < 0) {
+  if ((ret = check_disk_size (q, q->size, q->l1_size, error)) < 0
+      || (ret = set_budgets (q, options, error)) < 0) {
     return ret;
   }
   q->freed = g_array_new (false, false, sizeof (Qcow2Freed));
@@ -210,7 +213,7 @@ qcow2_detach (Qcow2 *q)
   qcow2_header_clear (q);
 }
 
-/* ---- Before writing ------------------------------------------------------------------------------- */
+/* ---- Before writing ---- */
 
 int
 qcow2_barrier (Qcow2 *q, GError **error)
@@ -304,7 +307,8 @@ prepare_writing (Qcow2 *q, GError **error)
     return 0;
   }
   if (q->corrupt) {
-    return qcow2_fail (q, error, EACCES, "it is marked corrupt: open it read-only, or repair it with check -r all");
+    return qcow2_fail (q, error, EACCES,
+                       "it is marked corrupt: open it read-only, or repair it with check -r all");
   }
   int ret = qcow2_reftable_load (q, error);
   if (ret < 0) {
@@ -326,7 +330,7 @@ grows_with_zeroes (TnNode *file)
          && (ops->flags & TN_PROTOCOL_GROWS);
 }
 
-/* ---- Callbacks ------------------------------------------------------------------------------------ */
+/* ---- Callbacks ---- */
 
 static int
 open_state (Qcow2 *q, const TnOptions *options, GError **error)
@@ -459,7 +463,7 @@ qcow2_probe (const void *head, size_t head_length, const void *tail, size_t tail
   return version == 2 || version == 3 ? 100 : 0;
 }
 
-/* ---- The plugin ------------------------------------------------------------------------------------ */
+/* ---- The plugin ---- */
 
 static const TnFormatOps qcow2_ops = {
   .size = sizeof (TnFormatOps),
@@ -493,43 +497,99 @@ static const char *const compression_choices[] = { "zlib", "zstd", NULL };
 static const char *const prealloc_choices[] = { "off", "metadata", "falloc", "full", NULL };
 
 static const TnOption qcow2_options[] = {
-  { .name = "l2-cache-size", .type = TN_OPTION_SIZE, .when = TN_OPTION_OPEN | TN_OPTION_RUNTIME,
+  { .name = "l2-cache-size",
+    .type = TN_OPTION_SIZE,
+    .when = TN_OPTION_OPEN | TN_OPTION_RUNTIME,
     .help = "most bytes of L2 tables to keep in memory (default: as the disk needs, up to 32M)" },
-  { .name = "refcount-cache-size", .type = TN_OPTION_SIZE, .when = TN_OPTION_OPEN | TN_OPTION_RUNTIME,
+  { .name = "refcount-cache-size",
+    .type = TN_OPTION_SIZE,
+    .when = TN_OPTION_OPEN | TN_OPTION_RUNTIME,
     .help = "most bytes of refcount blocks to keep in memory" },
-  { .name = "cache-size", .type = TN_OPTION_SIZE, .when = TN_OPTION_OPEN | TN_OPTION_RUNTIME,
+  { .name = "cache-size",
+    .type = TN_OPTION_SIZE,
+    .when = TN_OPTION_OPEN | TN_OPTION_RUNTIME,
     .help = "most bytes of L2 tables and refcount blocks together" },
-  { .name = "l2-cache-entry-size", .type = TN_OPTION_SIZE, .when = TN_OPTION_OPEN,
+  { .name = "l2-cache-entry-size",
+    .type = TN_OPTION_SIZE,
+    .when = TN_OPTION_OPEN,
     .help = "bytes of an L2 table read at a time (default: 4k)" },
-  { .name = "lazy-refcounts", .type = TN_OPTION_BOOL, .when = TN_OPTION_OPEN,
+  { .name = "lazy-refcounts",
+    .type = TN_OPTION_BOOL,
+    .when = TN_OPTION_OPEN,
     .help = "let reference counts lag behind (default: as the image says)" },
-  { .name = "snapshot", .type = TN_OPTION_STRING, .when = TN_OPTION_OPEN,
+  { .name = "snapshot",
+    .type = TN_OPTION_STRING,
+    .when = TN_OPTION_OPEN,
     .help = "id or name of the internal snapshot to read instead of the current state" },
-  { .name = "data-file", .type = TN_OPTION_NODE, .when = TN_OPTION_OPEN,
+  { .name = "data-file",
+    .type = TN_OPTION_NODE,
+    .when = TN_OPTION_OPEN,
     .help = "the external data file, instead of the one that the image names" },
-  { .name = "compat", .type = TN_OPTION_ENUM, .when = TN_OPTION_CREATE, .value = "1.1", .choices = compat_choices,
+  { .name = "compat",
+    .type = TN_OPTION_ENUM,
+    .when = TN_OPTION_CREATE,
+    .value = "1.1",
+    .choices = compat_choices,
     .help = "version of the format: 0.10 (2) or 1.1 (3)" },
-  { .name = "cluster_size", .type = TN_OPTION_SIZE, .when = TN_OPTION_CREATE, .value = "64k", .min = 512,
-    .max = 2u << 20, .help = "cluster size, a power of two from 512 to 2M" },
-  { .name = "backing_file", .type = TN_OPTION_STRING, .when = TN_OPTION_CREATE, .help = "file name of a base image" },
-  { .name = "backing_fmt", .type = TN_OPTION_STRING, .when = TN_OPTION_CREATE, .help = "format of the base image" },
-  { .name = "lazy_refcounts", .type = TN_OPTION_BOOL, .when = TN_OPTION_CREATE, .value = "off",
+  { .name = "cluster_size",
+    .type = TN_OPTION_SIZE,
+    .when = TN_OPTION_CREATE,
+    .value = "64k",
+    .min = 512,
+    .max = 2u << 20,
+    .help = "cluster size, a power of two from 512 to 2M" },
+  { .name = "backing_file",
+    .type = TN_OPTION_STRING,
+    .when = TN_OPTION_CREATE,
+    .help = "file name of a base image" },
+  { .name = "backing_fmt",
+    .type = TN_OPTION_STRING,
+    .when = TN_OPTION_CREATE,
+    .help = "format of the base image" },
+  { .name = "lazy_refcounts",
+    .type = TN_OPTION_BOOL,
+    .when = TN_OPTION_CREATE,
+    .value = "off",
     .help = "postpone refcount updates" },
-  { .name = "refcount_bits", .type = TN_OPTION_UINT, .when = TN_OPTION_CREATE, .value = "16", .min = 1, .max = 64,
+  { .name = "refcount_bits",
+    .type = TN_OPTION_UINT,
+    .when = TN_OPTION_CREATE,
+    .value = "16",
+    .min = 1,
+    .max = 64,
     .help = "width of a reference count: 1, 2, 4, 8, 16, 32 or 64" },
-  { .name = "compression_type", .type = TN_OPTION_ENUM, .when = TN_OPTION_CREATE, .value = "zlib",
-    .choices = compression_choices, .help = "how clusters are compressed" },
-  { .name = "extended_l2", .type = TN_OPTION_BOOL, .when = TN_OPTION_CREATE, .value = "off",
+  { .name = "compression_type",
+    .type = TN_OPTION_ENUM,
+    .when = TN_OPTION_CREATE,
+    .value = "zlib",
+    .choices = compression_choices,
+    .help = "how clusters are compressed" },
+  { .name = "extended_l2",
+    .type = TN_OPTION_BOOL,
+    .when = TN_OPTION_CREATE,
+    .value = "off",
     .help = "allocate in subclusters of 1/32 cluster" },
-  { .name = "data_file", .type = TN_OPTION_STRING, .when = TN_OPTION_CREATE,
+  { .name = "data_file",
+    .type = TN_OPTION_STRING,
+    .when = TN_OPTION_CREATE,
     .help = "file name of an external data file, made anew" },
-  { .name = "data_file_raw", .type = TN_OPTION_BOOL, .when = TN_OPTION_CREATE, .value = "off",
+  { .name = "data_file_raw",
+    .type = TN_OPTION_BOOL,
+    .when = TN_OPTION_CREATE,
+    .value = "off",
     .help = "the data file must stay valid as a raw image" },
-  { .name = "preallocation", .type = TN_OPTION_ENUM, .when = TN_OPTION_CREATE, .value = "off",
-    .choices = prealloc_choices, .help = "what to allocate at once" },
+  { .name = "preallocation",
+    .type = TN_OPTION_ENUM,
+    .when = TN_OPTION_CREATE,
+    .value = "off",
+    .choices = prealloc_choices,
+    .help = "what to allocate at once" },
   { .name = "encryption", .type = TN_OPTION_BOOL, .when = TN_OPTION_CREATE, .help = "not available" },
   { .name = "encrypt.format", .type = TN_OPTION_STRING, .when = TN_OPTION_CREATE, .help = "not available" },
-  { .name = "encrypt.key-secret", .type = TN_OPTION_STRING, .when = TN_OPTION_CREATE, .help = "not available" },
+  { .name = "encrypt.key-secret",
+    .type = TN_OPTION_STRING,
+    .when = TN_OPTION_CREATE,
+    .help = "not available" },
   { .name = NULL },
 };
 

@@ -41,7 +41,8 @@ qcow2_pack (TnNode *node, const void *in, size_t in_length, void *out, size_t ou
     in = padded;
   }
   const int window = q->header.compression_type == 0 ? DEFLATE_WINDOW_BITS : 0;
-  return codec->compress (0, window, in, q->cluster_size, out, MIN (out_size, q->cluster_size - 1), out_length, error);
+  return codec->compress (0, window, in, q->cluster_size, out, MIN (out_size, q->cluster_size - 1),
+                          out_length, error);
 }
 
 int
@@ -64,8 +65,8 @@ qcow2_unpack_bytes (Qcow2 *q, const void *in, size_t in_length, void *out, size_
 }
 
 int
-qcow2_unpack (TnNode *node, const TnExtent *extent, const void *in, size_t in_length, void *out, size_t out_length,
-              GError **error)
+qcow2_unpack (TnNode *node, const TnExtent *extent, const void *in, size_t in_length, void *out,
+              size_t out_length, GError **error)
 {
   Qcow2 *q = tn_node_state (node);
   GError *cause = NULL;
@@ -73,7 +74,8 @@ qcow2_unpack (TnNode *node, const TnExtent *extent, const void *in, size_t in_le
   if (ret == 0) {
     return 0;
   }
-  qcow2_fail (q, error, EIO, "the compressed cluster of guest offset 0x%" PRIx64 " at 0x%" PRIx64 " is damaged: %s",
+  qcow2_fail (q, error, EIO,
+              "the compressed cluster of guest offset 0x%" PRIx64 " at 0x%" PRIx64 " is damaged: %s",
               extent->offset, extent->source_offset, cause ? cause->message : g_strerror (-ret));
   g_clear_error (&cause);
   return -EIO;

@@ -73,7 +73,7 @@ typedef struct Qcow2Header {
   uint32_t refcount_order;
   uint32_t length; /* of the header proper */
   uint32_t compression_type;
-  GBytes *tail;    /* of a header longer than we know; kept as it is */
+  GBytes *tail; /* of a header longer than we know; kept as it is */
 } Qcow2Header;
 
 /* A header extension that is only kept. */
@@ -90,7 +90,8 @@ typedef struct Qcow2Snapshot {
   uint64_t vm_clock_nsec, vm_state_size, disk_size, icount;
 } Qcow2Snapshot;
 
-/* Clusters [first, first + count) lost one reference; it is taken off once the metadata that forgot them is durable. */
+/* Clusters [first, first + count) lost one reference; it is taken off once the metadata that forgot them is
+ * durable. */
 typedef struct Qcow2Freed {
   uint64_t first, count;
   bool table; /* an L2 table: cached slices go too */
@@ -106,7 +107,7 @@ typedef struct Qcow2Inflight {
 typedef struct Qcow2 {
   TnNode *node; /* NULL while an image is being created */
   TnNode *file;
-  TnNode *data; /* where guest clusters are: file, or the external data file */
+  TnNode *data;   /* where guest clusters are: file, or the external data file */
   uint32_t flags; /* TnOpenFlags */
   bool writable, corrupt, creating;
   bool touched;   /* what must change in the header before the first write has changed */
@@ -189,7 +190,8 @@ int qcow2_corrupt (Qcow2 *q, GError **error, const char *format, ...) TN_PRINTF 
 int qcow2_open_data_file (Qcow2 *q, const TnOptions *options, GError **error);
 
 /* ---- map.c ---- */
-int qcow2_map (TnNode *node, uint64_t offset, uint64_t length, uint32_t flags, TnExtent *extent, GError **error);
+int qcow2_map (TnNode *node, uint64_t offset, uint64_t length, uint32_t flags, TnExtent *extent,
+               GError **error);
 /* What one unit is. */
 typedef enum Qcow2Kind {
   QCOW2_KIND_UNALLOCATED,
@@ -299,8 +301,10 @@ int qcow2_refcount_cover_self (Qcow2 *q, uint64_t cluster, GError **error);
 int qcow2_refcount_cover (Qcow2 *q, uint64_t first, uint64_t n, GError **error);
 /* Enlarges the refcount table to cover @cluster. */
 int qcow2_reftable_grow (Qcow2 *q, uint64_t cluster, GError **error);
-/* The first run of free clusters at or behind @from: at least 1 and at most @want, within one refcount block. */
-int qcow2_find_free (Qcow2 *q, uint64_t from, uint64_t want, uint64_t *first, uint64_t *count, GError **error);
+/* The first run of free clusters at or behind @from: at least 1 and at most @want, within one refcount block.
+ */
+int qcow2_find_free (Qcow2 *q, uint64_t from, uint64_t want, uint64_t *first, uint64_t *count,
+                     GError **error);
 
 /* ---- alloc.c ---- */
 /* Takes between 1 and @want neighbouring clusters. */
@@ -319,10 +323,12 @@ void qcow2_keep_external (Qcow2 *q, uint64_t first, uint64_t count);
 int qcow2_apply_freed (Qcow2 *q, GError **error);
 
 /* ---- write.c ---- */
-int qcow2_reserve (TnNode *node, uint64_t offset, uint64_t length, uint32_t flags, TnExtent *extent, GError **error);
+int qcow2_reserve (TnNode *node, uint64_t offset, uint64_t length, uint32_t flags, TnExtent *extent,
+                   GError **error);
 int qcow2_commit (TnNode *node, TnExtent *extents, size_t n, GError **error);
 void qcow2_cancel (TnNode *node, TnExtent *extents, size_t n);
-int qcow2_reserve_state (Qcow2 *q, uint64_t offset, uint64_t length, uint32_t flags, TnExtent *extent, GError **error);
+int qcow2_reserve_state (Qcow2 *q, uint64_t offset, uint64_t length, uint32_t flags, TnExtent *extent,
+                         GError **error);
 int qcow2_commit_extent (Qcow2 *q, TnExtent *extent, GError **error);
 void qcow2_cancel_extent (Qcow2 *q, TnExtent *extent);
 /* Gives a shared or compressed cluster a place of its own with the same contents. */
@@ -333,11 +339,12 @@ int qcow2_unmap (TnNode *node, uint64_t offset, uint64_t length, uint32_t flags,
 int qcow2_unmap_range (Qcow2 *q, uint64_t offset, uint64_t length, uint32_t flags, GError **error);
 
 /* ---- pack.c ---- */
-int qcow2_pack (TnNode *node, const void *in, size_t in_length, void *out, size_t out_size, size_t *out_length,
-                GError **error);
+int qcow2_pack (TnNode *node, const void *in, size_t in_length, void *out, size_t out_size,
+                size_t *out_length, GError **error);
 int qcow2_unpack (TnNode *node, const TnExtent *extent, const void *in, size_t in_length, void *out,
                   size_t out_length, GError **error);
-int qcow2_unpack_bytes (Qcow2 *q, const void *in, size_t in_length, void *out, size_t out_length, GError **error);
+int qcow2_unpack_bytes (Qcow2 *q, const void *in, size_t in_length, void *out, size_t out_length,
+                        GError **error);
 
 /* ---- snapshot.c ---- */
 int qcow2_snapshots_load (Qcow2 *q, GError **error);
@@ -363,7 +370,8 @@ int qcow2_bitmaps_mark_in_use (Qcow2 *q, GError **error);
 int qcow2_resize (TnNode *node, uint64_t size, TnPrealloc prealloc, GError **error);
 int qcow2_resize_state (Qcow2 *q, uint64_t size, TnPrealloc prealloc, GError **error);
 int qcow2_create (TnNode *file, const TnOptions *options, uint64_t size, GError **error);
-int qcow2_measure (const TnOptions *options, TnNode *source, uint64_t size, TnMeasure *measure, GError **error);
+int qcow2_measure (const TnOptions *options, TnNode *source, uint64_t size, TnMeasure *measure,
+                   GError **error);
 /* Bytes of a fully allocated image. */
 uint64_t qcow2_full_size (uint64_t size, uint32_t cluster_bits, uint32_t refcount_order, bool extended);
 int qcow2_info (TnNode *node, TnInfo *info, GError **error);

@@ -48,7 +48,7 @@ qcow2_count_store (void *block, uint64_t index, unsigned order, uint64_t value)
   }
 }
 
-/* ---- Finding counts --------------------------------------------------------------------------------- */
+/* ---- Finding counts ---- */
 
 static int
 check_reftable (Qcow2 *q, const uint64_t *table, uint32_t entries, GError **error)
@@ -145,7 +145,8 @@ add_in_slice (Qcow2 *q, uint64_t first, uint64_t n, int delta, uint64_t *done, G
   uint64_t index;
   *done = 0;
   if (!qcow2_refcount_covered (q, first)) {
-    return qcow2_corrupt (q, error, "cluster 0x%" PRIx64 " is in use but has no refcount block", first << q->cluster_bits);
+    return qcow2_corrupt (q, error, "cluster 0x%" PRIx64 " is in use but has no refcount block",
+                          first << q->cluster_bits);
   }
   int ret = count_slice (q, first, &slice, &index, error);
   if (ret < 0) {
@@ -161,7 +162,8 @@ add_in_slice (Qcow2 *q, uint64_t first, uint64_t n, int delta, uint64_t *done, G
       break;
     }
     if (delta < 0 && count == 0) {
-      ret = qcow2_corrupt (q, error, "the reference count of cluster 0x%" PRIx64 " is zero although it is in use", at);
+      ret = qcow2_corrupt (q, error,
+                           "the reference count of cluster 0x%" PRIx64 " is zero although it is in use", at);
       break;
     }
     qcow2_count_store (counts, index + *done, order, delta > 0 ? count + 1 : count - 1);
@@ -233,7 +235,7 @@ qcow2_find_free (Qcow2 *q, uint64_t from, uint64_t want, uint64_t *first, uint64
   }
 }
 
-/* ---- Growing ---------------------------------------------------------------------------------------- */
+/* ---- Growing ---- */
 
 static int
 set_reftable_entry (Qcow2 *q, uint64_t block, uint64_t offset, GError **error)
@@ -351,8 +353,8 @@ qcow2_refcount_cover (Qcow2 *q, uint64_t first, uint64_t n, GError **error)
 }
 
 typedef struct Growth {
-  uint64_t start;         /* first cluster that the old table does not cover */
-  uint64_t blocks;        /* refcount blocks for the new clusters, at start */
+  uint64_t start;          /* first cluster that the old table does not cover */
+  uint64_t blocks;         /* refcount blocks for the new clusters, at start */
   uint64_t table_clusters; /* behind the blocks */
 } Growth;
 
@@ -380,7 +382,8 @@ plan_growth (Qcow2 *q, uint64_t cluster, Growth *plan, GError **error)
     entries = most;
   }
   if (entries > most || plan->start > (QCOW2_OFFSET_MASK >> q->cluster_bits) - entries) {
-    return qcow2_fail (q, error, EFBIG, "the image file cannot grow further: its refcount table is at its limit");
+    return qcow2_fail (q, error, EFBIG,
+                       "the image file cannot grow further: its refcount table is at its limit");
   }
   return 0;
 }

@@ -2,7 +2,7 @@
 /* Check: the refcount structures, compared with what was counted, corrected or made anew. */
 #include "check.h"
 
-/* ---- The structures themselves ------------------------------------------------------------------------------ */
+/* ---- The structures themselves ---- */
 
 static const char *
 block_fault (Qcow2Walk *walk, uint64_t entry)
@@ -45,7 +45,7 @@ qcow2_walk_refcounts (Qcow2Walk *walk, GError **error)
   return ret;
 }
 
-/* ---- Comparing ------------------------------------------------------------------------------------------------ */
+/* ---- Comparing ---- */
 
 typedef enum Pass { PASS_REPORT, PASS_RAISE, PASS_LOWER } Pass;
 
@@ -53,10 +53,11 @@ static void
 report_difference (Qcow2Walk *walk, uint64_t cluster, uint64_t kept, uint64_t counted)
 {
   if (kept > counted) {
-    qcow2_walk_leak (walk, "Leaked cluster %" PRIu64 " refcount=%" PRIu64 " reference=%" PRIu64, cluster, kept, counted);
+    qcow2_walk_leak (walk, "Leaked cluster %" PRIu64 " refcount=%" PRIu64 " reference=%" PRIu64, cluster,
+                     kept, counted);
   } else {
-    qcow2_walk_corruption (walk, "ERROR cluster %" PRIu64 " refcount=%" PRIu64 " reference=%" PRIu64, cluster, kept,
-                           counted);
+    qcow2_walk_corruption (walk, "ERROR cluster %" PRIu64 " refcount=%" PRIu64 " reference=%" PRIu64, cluster,
+                           kept, counted);
   }
 }
 
@@ -89,7 +90,8 @@ static int
 compare_block (Qcow2Walk *walk, Pass pass, uint64_t block, GError **error)
 {
   Qcow2 *q = walk->q;
-  const uint64_t first = block << q->block_bits, per_slice = 1ull << (q->slice_bits + 3 - q->header.refcount_order);
+  const uint64_t first = block << q->block_bits,
+                 per_slice = 1ull << (q->slice_bits + 3 - q->header.refcount_order);
   for (uint64_t at = 0; at < q->cluster_size; at += 1ull << q->slice_bits) {
     TnMetaSlice *slice;
     int ret = tn_meta_get (q->refcount_cache, q->reftable[block] + at, &slice, error);
@@ -158,7 +160,7 @@ qcow2_walk_compare (Qcow2Walk *walk, GError **error)
   return ret;
 }
 
-/* ---- Made anew -------------------------------------------------------------------------------------------------- */
+/* ---- Made anew ---- */
 
 typedef struct Plan {
   GTree *blocks; /* number of a refcount block (uint64_t *) in order */
@@ -240,8 +242,8 @@ write_block (Qcow2Walk *walk, uint64_t number, uint64_t offset, uint8_t *buffer,
   for (uint64_t i = 0; i < 1ull << q->block_bits; i++) {
     const uint64_t count = qcow2_counts_get (&walk->counts, first + i);
     if (count > q->refcount_max) {
-      return qcow2_fail (q, error, ERANGE, "%" PRIu64 " references to one cluster are more than its counts can hold",
-                         count);
+      return qcow2_fail (q, error, ERANGE,
+                         "%" PRIu64 " references to one cluster are more than its counts can hold", count);
     }
     qcow2_count_store (buffer, i, q->header.refcount_order, count);
   }
@@ -278,8 +280,10 @@ uncount_structures (Qcow2Walk *walk)
   Qcow2 *q = walk->q;
   GHashTableIter iter;
   gpointer offset;
-  if (q->header.reftable_clusters && q->header.reftable_offset && q->header.reftable_offset < walk->file_size) {
-    qcow2_counts_drop (&walk->counts, q->header.reftable_offset >> q->cluster_bits, q->header.reftable_clusters);
+  if (q->header.reftable_clusters && q->header.reftable_offset
+      && q->header.reftable_offset < walk->file_size) {
+    qcow2_counts_drop (&walk->counts, q->header.reftable_offset >> q->cluster_bits,
+                       q->header.reftable_clusters);
   }
   for (uint32_t i = 0; i < q->reftable_size; i++) {
     if (q->reftable[i]) {

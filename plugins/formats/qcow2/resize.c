@@ -2,9 +2,10 @@
 /* Growing and shrinking the disk, and allocating in advance. */
 #include "qcow2.h"
 
-/* ---- Allocating in advance ------------------------------------------------------------------------------ */
+/* ---- Allocating in advance ---- */
 
-/* Space for [host, host + length) that reads as zeroes: the file grows, and what was in the file before is cleared. */
+/* Space for [host, host + length) that reads as zeroes: the file grows, and what was in the file before is
+ * cleared. */
 static int
 prepare_space (Qcow2 *q, uint64_t host, uint64_t length, TnPrealloc prealloc, GError **error)
 {
@@ -71,7 +72,7 @@ preallocate (Qcow2 *q, uint64_t from, uint64_t end, TnPrealloc prealloc, GError 
   return ret;
 }
 
-/* ---- Growing ---------------------------------------------------------------------------------------------- */
+/* ---- Growing ---- */
 
 /* How far a backing file could show through behind the old end of the disk. */
 static uint64_t
@@ -148,9 +149,10 @@ clear_beyond (Qcow2 *q, uint64_t old_size, uint64_t new_size, GError **error)
     return 0;
   }
   if (q->header.version < 3) {
-    return qcow2_fail (q, error, ENOTSUP,
-                       "the backing file is larger than the disk, and version 2 has no zero clusters to hide that: "
-                       "convert the image to compat=1.1");
+    return qcow2_fail (
+        q, error, ENOTSUP,
+        "the backing file is larger than the disk, and version 2 has no zero clusters to hide that: "
+        "convert the image to compat=1.1");
   }
   return qcow2_unmap_range (q, start, end - start, TN_UNMAP_ZERO | TN_UNMAP_RELEASE, error);
 }
@@ -180,7 +182,8 @@ grow (Qcow2 *q, uint64_t size, TnPrealloc prealloc, GError **error)
                        q->cluster_size);
   }
   if (prealloc != TN_PREALLOC_OFF && q->backing_name && !q->extended) {
-    return qcow2_fail (q, error, ENOTSUP, "preallocation would hide the backing file (extended_l2=on allows both)");
+    return qcow2_fail (q, error, ENOTSUP,
+                       "preallocation would hide the backing file (extended_l2=on allows both)");
   }
   if (needed > q->l1_size && (ret = qcow2_l1_grow (q, needed, error)) < 0) {
     return ret;
@@ -198,7 +201,7 @@ grow (Qcow2 *q, uint64_t size, TnPrealloc prealloc, GError **error)
   return ret < 0 ? ret : write_size (q, size, error);
 }
 
-/* ---- Shrinking -------------------------------------------------------------------------------------------- */
+/* ---- Shrinking ---- */
 
 /* Forgets the entries from @from to the end of its L2 table. */
 static int
@@ -260,7 +263,8 @@ shrink (Qcow2 *q, uint64_t size, GError **error)
   if (ret < 0 || (ret = write_size (q, size, error)) < 0) {
     return ret;
   }
-  if (qcow2_l1_index (q, cluster_end) < first_unused && (ret = forget_rest_of_table (q, cluster_end, error)) < 0) {
+  if (qcow2_l1_index (q, cluster_end) < first_unused
+      && (ret = forget_rest_of_table (q, cluster_end, error)) < 0) {
     return ret;
   }
   for (uint64_t i = first_unused; i < q->l1_size; i++) {
@@ -282,11 +286,13 @@ qcow2_resize_state (Qcow2 *q, uint64_t size, TnPrealloc prealloc, GError **error
     return ret;
   }
   if (q->bitmap_count) {
-    return qcow2_fail (q, error, ENOTSUP, "it has %u persistent bitmaps, which cannot be resized: remove them first",
+    return qcow2_fail (q, error, ENOTSUP,
+                       "it has %u persistent bitmaps, which cannot be resized: remove them first",
                        q->bitmap_count);
   }
   if (q->header.version < 3 && q->header.snapshot_count) {
-    return qcow2_fail (q, error, ENOTSUP, "version 2 does not keep the disk size of its %u snapshots: delete them first",
+    return qcow2_fail (q, error, ENOTSUP,
+                       "version 2 does not keep the disk size of its %u snapshots: delete them first",
                        q->header.snapshot_count);
   }
   if (size > (uint64_t) INT64_MAX) {
@@ -305,7 +311,7 @@ qcow2_resize (TnNode *node, uint64_t size, TnPrealloc prealloc, GError **error)
   return qcow2_resize_state (q, size, prealloc, error);
 }
 
-/* ---- Emptying --------------------------------------------------------------------------------------------- */
+/* ---- Emptying ---- */
 
 int
 qcow2_make_empty (TnNode *node, GError **error)

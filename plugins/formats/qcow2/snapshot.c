@@ -70,7 +70,8 @@ check_entry (Qcow2 *q, uint32_t number, const Qcow2Snapshot *s, GError **error)
   }
   if ((s->l1_offset & ((1ull << q->header.cluster_bits) - 1))
       || (bytes && (s->l1_offset == 0 || s->l1_offset > end || end - s->l1_offset < bytes))) {
-    return qcow2_fail (q, error, EINVAL, "the L1 table of snapshot %u at 0x%" PRIx64 " is not within the file", number,
+    return qcow2_fail (q, error, EINVAL,
+                       "the L1 table of snapshot %u at 0x%" PRIx64 " is not within the file", number,
                        s->l1_offset);
   }
   return 0;
@@ -86,7 +87,8 @@ qcow2_snapshots_load (Qcow2 *q, GError **error)
   }
   const uint64_t file_end = tn_node_size (q->file);
   if (n && (at > file_end || (file_end - at) / ENTRY_FIXED < n)) {
-    return qcow2_fail (q, error, EINVAL, "the table of %u snapshots at 0x%" PRIx64 " does not fit the file", n, at);
+    return qcow2_fail (q, error, EINVAL, "the table of %u snapshots at 0x%" PRIx64 " does not fit the file",
+                       n, at);
   }
   q->snapshots = g_new0 (Qcow2Snapshot, MAX (n, 1));
   g_autofree uint8_t *buffer = g_malloc (n ? MAX_ENTRY : 1);
@@ -153,7 +155,8 @@ qcow2_snapshot_use (Qcow2 *q, const char *name, GError **error)
 }
 
 int
-qcow2_snapshots (TnNode *node, void (*visit) (const TnSnapshot *snapshot, void *opaque), void *opaque, GError **error)
+qcow2_snapshots (TnNode *node, void (*visit) (const TnSnapshot *snapshot, void *opaque), void *opaque,
+                 GError **error)
 {
   Qcow2 *q = tn_node_state (node);
   int ret = qcow2_snapshots_load (q, error);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * Zero clusters and discards.  What is discarded reads as zeroes from then on, also over a backing file; without one,
- * what is unallocated reads as zeroes already.
+ * Zero clusters and discards.  What is discarded reads as zeroes from then on, also over a backing file;
+ * without one, what is unallocated reads as zeroes already.
  */
 #include "qcow2.h"
 
@@ -43,7 +43,8 @@ unmapped_subclusters (Qcow2 *q, Qcow2Entry old, uint64_t base, uint32_t mask, ui
 {
   const uint64_t cluster = base >> q->cluster_bits, place = old.raw & (QCOW2_OFFSET_MASK | QCOW2_COPIED);
   const bool packed = old.raw & QCOW2_COMPRESSED;
-  const uint32_t allocated = packed ? UINT32_MAX : (uint32_t) old.bitmap, zero = (uint32_t) (old.bitmap >> 32);
+  const uint32_t allocated = packed ? UINT32_MAX : (uint32_t) old.bitmap,
+                 zero = (uint32_t) (old.bitmap >> 32);
   if (!packed && !has_backing (q) && !(allocated & mask)) {
     return false; /* unallocated reads as zeroes already */
   }
@@ -71,7 +72,8 @@ unmap_in_slice (Qcow2 *q, TnMetaSlice *slice, uint64_t offset, uint64_t end, uin
     const uint32_t mask = q->extended ? covered_subclusters (q, base, offset, end) : 0;
     Qcow2Entry new = old;
     if (kind == QCOW2_KIND_INVALID) {
-      ret = qcow2_corrupt (q, error, "the L2 entry 0x%016" PRIx64 " of guest offset 0x%" PRIx64 " cannot be right",
+      ret = qcow2_corrupt (q, error,
+                           "the L2 entry 0x%016" PRIx64 " of guest offset 0x%" PRIx64 " cannot be right",
                            old.raw, base);
       break;
     }
@@ -84,8 +86,8 @@ unmap_in_slice (Qcow2 *q, TnMetaSlice *slice, uint64_t offset, uint64_t end, uin
       continue;
     }
     qcow2_entry_store (q, entries, i, new);
-    if ((old.raw & QCOW2_COMPRESSED) || (new.raw & QCOW2_OFFSET_MASK) != (old.raw & QCOW2_OFFSET_MASK)
-        || (q->external && (old.raw & QCOW2_COPIED) && !(new.raw & QCOW2_COPIED))) {
+    if ((old.raw & QCOW2_COMPRESSED) || (new.raw &QCOW2_OFFSET_MASK) != (old.raw & QCOW2_OFFSET_MASK)
+        || (q->external && (old.raw & QCOW2_COPIED) && !(new.raw &QCOW2_COPIED))) {
       qcow2_free_entry (q, old);
     }
   }

@@ -2,7 +2,7 @@
 /* Check: L1 and L2 tables. */
 #include "check.h"
 
-/* ---- L1 tables ------------------------------------------------------------------------------------------- */
+/* ---- L1 tables ---- */
 
 static const char *
 l1_fault (Qcow2Walk *walk, uint64_t entry)
@@ -72,8 +72,8 @@ walk_l1 (Qcow2Walk *walk, const uint64_t *l1, uint32_t size, uint64_t offset, bo
       fault = "points to an L2 table that another entry uses";
     }
     if (fault) {
-      qcow2_walk_corruption (walk, "ERROR L1 table at 0x%" PRIx64 ": entry %" PRIu64 " (0x%016" PRIx64 ") %s", offset, i,
-                             entry, fault);
+      qcow2_walk_corruption (walk, "ERROR L1 table at 0x%" PRIx64 ": entry %" PRIu64 " (0x%016" PRIx64 ") %s",
+                             offset, i, entry, fault);
       ret = clear_l1_entry (walk, active, offset, i, error);
       continue;
     }
@@ -104,7 +104,7 @@ walk_snapshots (Qcow2Walk *walk, GError **error)
   return ret;
 }
 
-/* ---- L2 tables ------------------------------------------------------------------------------------------- */
+/* ---- L2 tables ---- */
 
 static const char *
 place_fault (Qcow2Walk *walk, uint64_t offset, uint64_t length)
@@ -116,7 +116,8 @@ place_fault (Qcow2Walk *walk, uint64_t offset, uint64_t length)
   if (qcow2_walk_is_metadata (walk, offset, length)) {
     return "points to metadata";
   }
-  for (uint64_t at = offset & ~(uint64_t) (q->cluster_size - 1); at < offset + length; at += q->cluster_size) {
+  for (uint64_t at = offset & ~(uint64_t) (q->cluster_size - 1); at < offset + length;
+       at += q->cluster_size) {
     if (g_hash_table_contains (walk->tables, &at)) {
       return "points to an L2 table";
     }
@@ -137,7 +138,8 @@ l2_fault (Qcow2Walk *walk, Qcow2Entry entry, uint64_t guest)
   if (kind == QCOW2_KIND_PACKED) {
     uint64_t place, length;
     qcow2_packed_place (q, entry.raw, &place, &length);
-    return place > q->packed_offset_mask ? "points beyond the end of the file" : place_fault (walk, place, length);
+    return place > q->packed_offset_mask ? "points beyond the end of the file"
+                                         : place_fault (walk, place, length);
   }
   const uint64_t host = entry.raw & QCOW2_OFFSET_MASK;
   return host && !q->external ? place_fault (walk, host, q->cluster_size) : NULL;
@@ -219,8 +221,9 @@ walk_l2_slice (Qcow2Walk *walk, const Qcow2Table *table, uint64_t at, uint64_t *
     }
     const char *fault = l2_fault (walk, entry, *guest);
     if (fault) {
-      qcow2_walk_corruption (walk, "ERROR L2 table at 0x%" PRIx64 ": the entry 0x%016" PRIx64 " of guest offset 0x%" PRIx64
-                                   " %s",
+      qcow2_walk_corruption (walk,
+                             "ERROR L2 table at 0x%" PRIx64 ": the entry 0x%016" PRIx64
+                             " of guest offset 0x%" PRIx64 " %s",
                              table->offset, entry.raw, *guest, fault);
       if (!(walk->fix & TN_CHECK_FIX_ERRORS)) {
         continue;
@@ -288,7 +291,7 @@ qcow2_walk_tables (Qcow2Walk *walk, GError **error)
   return ret < 0 ? ret : walk_l2 (walk, error);
 }
 
-/* ---- Flags ------------------------------------------------------------------------------------------------ */
+/* ---- Flags ---- */
 
 static int
 check_l1_flag (Qcow2Walk *walk, uint64_t index, GError **error)
@@ -300,8 +303,9 @@ check_l1_flag (Qcow2Walk *walk, uint64_t index, GError **error)
   if (ret < 0 || (count == 1) == !!(entry & QCOW2_COPIED)) {
     return ret;
   }
-  qcow2_walk_corruption (walk, "ERROR OFLAG_COPIED L2 cluster: l1_index=%" PRIu64 " l1_entry=%" PRIx64 " refcount=%" PRIu64,
-                         index, entry, count);
+  qcow2_walk_corruption (
+      walk, "ERROR OFLAG_COPIED L2 cluster: l1_index=%" PRIu64 " l1_entry=%" PRIx64 " refcount=%" PRIu64,
+      index, entry, count);
   if (!(walk->fix & TN_CHECK_FIX_ERRORS)) {
     return 0;
   }
@@ -329,8 +333,8 @@ check_l2_flags (Qcow2Walk *walk, uint64_t offset, GError **error)
         || (count == 1) == !!(entry.raw & QCOW2_COPIED)) {
       continue;
     }
-    qcow2_walk_corruption (walk, "ERROR OFLAG_COPIED data cluster: l2_entry=%" PRIx64 " refcount=%" PRIu64, entry.raw,
-                           count);
+    qcow2_walk_corruption (walk, "ERROR OFLAG_COPIED data cluster: l2_entry=%" PRIx64 " refcount=%" PRIu64,
+                           entry.raw, count);
     if (walk->fix & TN_CHECK_FIX_ERRORS) {
       entry.raw ^= QCOW2_COPIED;
       qcow2_entry_store (q, tn_meta_data (slice), i, entry);

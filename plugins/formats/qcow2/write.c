@@ -2,8 +2,8 @@
 /*
  * Making room for writes and linking what was written.
  *
- * Order on disk: refcount blocks, then L2 tables; guest data, then the L2 entries that show it.  What an entry
- * pointed to before is freed only after the new entry is durable (alloc.c).
+ * Order on disk: refcount blocks, then L2 tables; guest data, then the L2 entries that show it.  What an
+ * entry pointed to before is freed only after the new entry is durable (alloc.c).
  */
 #include "qcow2.h"
 
@@ -32,11 +32,12 @@ fill_new_extent (Qcow2 *q, TnExtent *extent, uint64_t start, uint64_t length, ui
 static int
 bad_entry (Qcow2 *q, uint64_t guest, Qcow2Entry entry, GError **error)
 {
-  return qcow2_corrupt (q, error, "the L2 entry 0x%016" PRIx64 " of guest offset 0x%" PRIx64 " cannot be right",
+  return qcow2_corrupt (q, error,
+                        "the L2 entry 0x%016" PRIx64 " of guest offset 0x%" PRIx64 " cannot be right",
                         entry.raw, guest);
 }
 
-/* ---- Whole clusters ----------------------------------------------------------------------------------- */
+/* ---- Whole clusters ---- */
 
 /* Whether the entry's own place can be written to and linked again. */
 static bool
@@ -51,8 +52,8 @@ has_own_place (const Qcow2 *q, Qcow2Entry entry, Qcow2Kind kind)
 
 /* Entries from @start on that are all alike in that; *host is where the first one's own place is. */
 static int
-count_alike (Qcow2 *q, const void *slice, uint64_t start, uint64_t end, bool *own, uint64_t *host, uint64_t *n,
-             GError **error)
+count_alike (Qcow2 *q, const void *slice, uint64_t start, uint64_t end, bool *own, uint64_t *host,
+             uint64_t *n, GError **error)
 {
   const unsigned entries = qcow2_slice_entries (q);
   unsigned index = qcow2_slice_index (q, start);
@@ -68,7 +69,8 @@ count_alike (Qcow2 *q, const void *slice, uint64_t start, uint64_t end, bool *ow
     if (at == start) {
       *own = mine;
       *host = place;
-    } else if (mine != *own || (mine && place != *host + (at - start)) || (q->external && kind == QCOW2_KIND_DATA)) {
+    } else if (mine != *own || (mine && place != *host + (at - start))
+               || (q->external && kind == QCOW2_KIND_DATA)) {
       return 0;
     }
   }
@@ -95,7 +97,8 @@ reserve_clusters (Qcow2 *q, uint64_t start, uint64_t end, TnExtent *extent, GErr
   } else if (q->external) {
     qcow2_keep_external (q, start >> q->cluster_bits, n);
   } else if (qcow2_overlaps_metadata (q, host, n << q->cluster_bits)) {
-    ret = qcow2_corrupt (q, error, "guest offset 0x%" PRIx64 " is placed on metadata at 0x%" PRIx64, start, host);
+    ret = qcow2_corrupt (q, error, "guest offset 0x%" PRIx64 " is placed on metadata at 0x%" PRIx64, start,
+                         host);
   }
   if (ret < 0) {
     return ret;
@@ -104,7 +107,7 @@ reserve_clusters (Qcow2 *q, uint64_t start, uint64_t end, TnExtent *extent, GErr
   return 0;
 }
 
-/* ---- Subclusters -------------------------------------------------------------------------------------- */
+/* ---- Subclusters ---- */
 
 static Qcow2Inflight *
 find_inflight (Qcow2 *q, uint64_t guest)
@@ -164,7 +167,8 @@ count_unplaced (Qcow2 *q, const void *slice, uint64_t start, uint64_t end)
 {
   const unsigned entries = qcow2_slice_entries (q);
   uint64_t n = 0, at = start & ~(uint64_t) (q->cluster_size - 1);
-  for (unsigned index = qcow2_slice_index (q, start); at < end && index < entries; index++, at += q->cluster_size) {
+  for (unsigned index = qcow2_slice_index (q, start); at < end && index < entries;
+       index++, at += q->cluster_size) {
     const Qcow2Entry entry = qcow2_entry_load (q, slice, index);
     const Qcow2Kind kind = qcow2_entry_kind (q, entry, at, 0);
     if ((kind != QCOW2_KIND_UNALLOCATED && kind != QCOW2_KIND_ZERO) || find_inflight (q, at)) {
@@ -176,7 +180,8 @@ count_unplaced (Qcow2 *q, const void *slice, uint64_t start, uint64_t end)
 }
 
 static int
-reserve_fresh_subclusters (Qcow2 *q, uint64_t n, uint64_t start, uint64_t end, TnExtent *extent, GError **error)
+reserve_fresh_subclusters (Qcow2 *q, uint64_t n, uint64_t start, uint64_t end, TnExtent *extent,
+                           GError **error)
 {
   const uint64_t mask = q->cluster_size - 1, base = start & ~mask;
   uint64_t host;
@@ -225,7 +230,8 @@ reserve_subclusters (Qcow2 *q, uint64_t start, uint64_t end, TnExtent *extent, G
   if (q->external) {
     qcow2_keep_external (q, base >> q->cluster_bits, 1);
   } else if (qcow2_overlaps_metadata (q, host, q->cluster_size)) {
-    return qcow2_corrupt (q, error, "guest offset 0x%" PRIx64 " is placed on metadata at 0x%" PRIx64, start, host);
+    return qcow2_corrupt (q, error, "guest offset 0x%" PRIx64 " is placed on metadata at 0x%" PRIx64, start,
+                          host);
   }
   const uint64_t length = count_unlinked (q, entry, start, end);
   join_inflight (q, start, host, placed);
@@ -290,7 +296,7 @@ qcow2_unshare_cluster (Qcow2 *q, uint64_t guest, GError **error)
   return ret;
 }
 
-/* ---- Reserving ----------------------------------------------------------------------------------------- */
+/* ---- Reserving ---- */
 
 static int
 reserve_packed (Qcow2 *q, uint64_t offset, TnExtent *extent, GError **error)
@@ -320,7 +326,8 @@ reserve_packed (Qcow2 *q, uint64_t offset, TnExtent *extent, GError **error)
 }
 
 int
-qcow2_reserve_state (Qcow2 *q, uint64_t offset, uint64_t length, uint32_t flags, TnExtent *extent, GError **error)
+qcow2_reserve_state (Qcow2 *q, uint64_t offset, uint64_t length, uint32_t flags, TnExtent *extent,
+                     GError **error)
 {
   const uint64_t unit = 1ull << q->unit_bits, start = offset & ~(unit - 1);
   const uint64_t end = (offset + length + unit - 1) & ~(unit - 1);
@@ -339,7 +346,8 @@ qcow2_reserve_state (Qcow2 *q, uint64_t offset, uint64_t length, uint32_t flags,
 }
 
 int
-qcow2_reserve (TnNode *node, uint64_t offset, uint64_t length, uint32_t flags, TnExtent *extent, GError **error)
+qcow2_reserve (TnNode *node, uint64_t offset, uint64_t length, uint32_t flags, TnExtent *extent,
+               GError **error)
 {
   Qcow2 *q = tn_node_state (node);
   if (!q->writable) {
@@ -348,7 +356,7 @@ qcow2_reserve (TnNode *node, uint64_t offset, uint64_t length, uint32_t flags, T
   return qcow2_reserve_state (q, offset, length, flags, extent, error);
 }
 
-/* ---- Linking ------------------------------------------------------------------------------------------- */
+/* ---- Linking ---- */
 
 static Qcow2Entry
 packed_entry (const Qcow2 *q, const TnExtent *extent)
@@ -364,8 +372,10 @@ linked_entry (const Qcow2 *q, Qcow2Entry old, const TnExtent *extent, uint64_t b
   if (!q->extended) {
     return (Qcow2Entry){ host | QCOW2_COPIED, 0 };
   }
-  const uint64_t from = MAX (extent->offset, base), to = MIN (extent->offset + extent->length, base + q->cluster_size);
-  const unsigned first = (unsigned) ((from - base) >> q->unit_bits), n = (unsigned) ((to - from) >> q->unit_bits);
+  const uint64_t from = MAX (extent->offset, base),
+                 to = MIN (extent->offset + extent->length, base + q->cluster_size);
+  const unsigned first = (unsigned) ((from - base) >> q->unit_bits),
+                 n = (unsigned) ((to - from) >> q->unit_bits);
   const uint64_t mask = (n == QCOW2_SUBCLUSTERS ? UINT32_MAX : (1ull << n) - 1) << first;
   return (Qcow2Entry){ host | QCOW2_COPIED, (old.bitmap | mask) & ~(mask << 32) };
 }
@@ -373,7 +383,8 @@ linked_entry (const Qcow2 *q, Qcow2Entry old, const TnExtent *extent, uint64_t b
 static void
 link_clusters (Qcow2 *q, void *slice, const TnExtent *extent)
 {
-  const uint64_t mask = q->cluster_size - 1, end = extent->offset + extent->length, start = extent->offset & ~mask;
+  const uint64_t mask = q->cluster_size - 1, end = extent->offset + extent->length,
+                 start = extent->offset & ~mask;
   const uint64_t host = extent->source_offset - (extent->offset & mask);
   unsigned index = qcow2_slice_index (q, start);
   for (uint64_t base = start; base < end; base += q->cluster_size, index++) {

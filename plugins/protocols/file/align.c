@@ -43,10 +43,10 @@ file_alignment_from_device (int fd, uint32_t *request, uint32_t *memory)
 {
   int sector;
 
-  if (ioctl (fd, BLKSSZGET, &sector) < 0 || sector <= 0 || !file_is_power_of_two ((unsigned)sector))
+  if (ioctl (fd, BLKSSZGET, &sector) < 0 || sector <= 0 || !file_is_power_of_two ((unsigned) sector))
     return false;
-  *request = (uint32_t)sector;
-  *memory = (uint32_t)MAX (sector, 512);
+  *request = (uint32_t) sector;
+  *memory = (uint32_t) MAX (sector, 512);
   return true;
 }
 

@@ -34,11 +34,11 @@ file_clone (FileCopy *copy)
 
   if (file_lacks (copy->to, FILE_LACKS_CLONE) || fstat (copy->from->fd, &st) < 0 || st.st_blksize <= 0)
     return -ENOTSUP;
-  if (copy->from_offset % (uint64_t)st.st_blksize != 0 || copy->to_offset % (uint64_t)st.st_blksize != 0
-      || copy->length % (uint64_t)st.st_blksize != 0)
+  if (copy->from_offset % (uint64_t) st.st_blksize != 0 || copy->to_offset % (uint64_t) st.st_blksize != 0
+      || copy->length % (uint64_t) st.st_blksize != 0)
     return -ENOTSUP;
   if (ioctl (copy->to->fd, FICLONERANGE, &range) == 0)
-    return (int64_t)copy->length;
+    return (int64_t) copy->length;
   if (errno == EOPNOTSUPP || errno == ENOTTY || errno == EXDEV)
     file_set_lacks (copy->to, FILE_LACKS_CLONE);
   return -ENOTSUP;
@@ -50,7 +50,7 @@ file_kernel_copy (FileCopy *copy)
   uint64_t copied = 0;
 
   while (copied < copy->length) {
-    off_t from = (off_t)(copy->from_offset + copied), to = (off_t)(copy->to_offset + copied);
+    off_t from = (off_t) (copy->from_offset + copied), to = (off_t) (copy->to_offset + copied);
     ssize_t n = copy_file_range (copy->from->fd, &from, copy->to->fd, &to, copy->length - copied, 0);
 
     if (n < 0 && errno == EINTR)
@@ -59,10 +59,10 @@ file_kernel_copy (FileCopy *copy)
       return errno == EXDEV || errno == ENOSYS || errno == EINVAL || errno == EOPNOTSUPP ? -ENOTSUP : -errno;
     if (n <= 0)
       break;
-    copied += (uint64_t)n;
+    copied += (uint64_t) n;
   }
   /* Nothing to copy: the source ends before the range does.  The caller's zeroes are another way. */
-  return copied == 0 ? -ENOTSUP : (int64_t)copied;
+  return copied == 0 ? -ENOTSUP : (int64_t) copied;
 }
 
 static void
@@ -90,9 +90,9 @@ file_copy_range (TnNode *from, uint64_t from_offset, TnNode *to, uint64_t to_off
                     copy.to->filename);
   file_blocking (file_copy_work, &copy);
   if (copy.result > 0)
-    file_grown_to (copy.to, to_offset + (uint64_t)copy.result);
+    file_grown_to (copy.to, to_offset + (uint64_t) copy.result);
   if (copy.result < 0)
-    tn_fail_errno (error, TN_BLOCK_ERROR, (int)-copy.result,
+    tn_fail_errno (error, TN_BLOCK_ERROR, (int) -copy.result,
                    "Could not copy from '%s' to '%s' inside the kernel", copy.from->filename,
                    copy.to->filename);
   return copy.result;

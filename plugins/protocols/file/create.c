@@ -23,13 +23,13 @@ file_write_zeroes_to (int fd, uint64_t from, uint64_t to)
   g_autofree char *zeroes = g_malloc0 (FILE_FILL_CHUNK);
 
   while (from < to) {
-    ssize_t n = pwrite (fd, zeroes, MIN (to - from, FILE_FILL_CHUNK), (off_t)from);
+    ssize_t n = pwrite (fd, zeroes, MIN (to - from, FILE_FILL_CHUNK), (off_t) from);
 
     if (n < 0 && errno == EINTR)
       continue;
     if (n <= 0)
       return n < 0 ? -errno : -ENOSPC;
-    from += (uint64_t)n;
+    from += (uint64_t) n;
   }
   return fsync (fd) < 0 ? -errno : 0;
 }
@@ -39,11 +39,11 @@ file_extend (int fd, uint64_t from, uint64_t to, TnPrealloc prealloc)
 {
   switch (prealloc) {
   case TN_PREALLOC_FALLOC:
-    return -posix_fallocate (fd, (off_t)from, (off_t)(to - from));
+    return -posix_fallocate (fd, (off_t) from, (off_t) (to - from));
   case TN_PREALLOC_FULL:
     return file_write_zeroes_to (fd, from, to);
   default:
-    return ftruncate (fd, (off_t)to) < 0 ? -errno : 0;
+    return ftruncate (fd, (off_t) to) < 0 ? -errno : 0;
   }
 }
 
@@ -68,7 +68,7 @@ file_set_size (int fd, const char *filename, uint64_t old_size, uint64_t size, T
   if (size == old_size)
     return 0;
   if (size < old_size)
-    r = ftruncate (fd, (off_t)size) < 0 ? -errno : 0;
+    r = ftruncate (fd, (off_t) size) < 0 ? -errno : 0;
   else
     r = file_extend (fd, old_size, size, prealloc);
   if (r == 0)
@@ -78,12 +78,12 @@ file_set_size (int fd, const char *filename, uint64_t old_size, uint64_t size, T
                  r == -ENOSPC  ? " (free some space or use preallocation=off)"
                  : r == -EFBIG ? " (its file system has smaller files only)"
                                : "");
-  if (size > old_size && ftruncate (fd, (off_t)old_size) < 0)
+  if (size > old_size && ftruncate (fd, (off_t) old_size) < 0)
     return r;
   return r;
 }
 
-/* ---- Resize --------------------------------------------------------------------------------------- */
+/* ---- Resize ---- */
 
 typedef struct FileResize {
   FileState *state;
@@ -127,7 +127,7 @@ file_resize_work (void *opaque)
     return;
   }
   job->result =
-      file_set_size (s->fd, s->filename, (uint64_t)st.st_size, job->size, job->prealloc, job->error);
+      file_set_size (s->fd, s->filename, (uint64_t) st.st_size, job->size, job->prealloc, job->error);
   if (job->result < 0)
     return;
   __atomic_store_n (&s->size, job->size, __ATOMIC_RELAXED);
@@ -143,7 +143,7 @@ file_resize (TnNode *node, uint64_t size, TnPrealloc prealloc, GError **error)
   return job.result;
 }
 
-/* ---- Create ---------------------------------------------------------------------------------------- */
+/* ---- Create ---- */
 
 typedef struct FileCreate {
   const char *filename;
@@ -194,13 +194,13 @@ file_apply_hints (FileCreate *job, int fd)
 
   if (tn_options_bool (job->options, "nocow") && ioctl (fd, FS_IOC_GETFLAGS, &flags) == 0) {
     flags |= FS_NOCOW_FL;
-    (void)ioctl (fd, FS_IOC_SETFLAGS, &flags);
+    (void) ioctl (fd, FS_IOC_SETFLAGS, &flags);
   }
   if (hint == 0 || hint > UINT32_MAX || ioctl (fd, FS_IOC_FSGETXATTR, &attributes) < 0)
     return;
   attributes.fsx_xflags |= FS_XFLAG_EXTSIZE;
-  attributes.fsx_extsize = (uint32_t)hint;
-  (void)ioctl (fd, FS_IOC_FSSETXATTR, &attributes);
+  attributes.fsx_extsize = (uint32_t) hint;
+  (void) ioctl (fd, FS_IOC_FSSETXATTR, &attributes);
 }
 
 static int
@@ -217,7 +217,7 @@ file_prepare_device (FileCreate *job, int fd)
                     "Device '%s' has %" G_GUINT64_FORMAT " bytes, too few for %" G_GUINT64_FORMAT,
                     job->filename, actual, job->size);
   /* What was there before must not be recognised as an image any more. */
-  if (actual >= sizeof zeroes && pwrite (fd, zeroes, sizeof zeroes, 0) != (ssize_t)sizeof zeroes)
+  if (actual >= sizeof zeroes && pwrite (fd, zeroes, sizeof zeroes, 0) != (ssize_t) sizeof zeroes)
     return tn_fail_errno (job->error, TN_BLOCK_ERROR, errno, "Could not clear the first sector of '%s'",
                           job->filename);
   return 0;

@@ -26,7 +26,7 @@ file_parse_filename (const char *text, TnOptions *options, GError **error)
   return 0;
 }
 
-/* ---- Opening ----------------------------------------------------------------------------------------- */
+/* ---- Opening ---- */
 
 static const char *
 file_open_remedy (int errnum, uint32_t flags)
@@ -126,7 +126,7 @@ file_open_size (FileState *s, const struct stat *st, GError **error)
 
   s->block_device = S_ISBLK (st->st_mode);
   if (!s->block_device) {
-    s->size = (uint64_t)st->st_size;
+    s->size = (uint64_t) st->st_size;
     return 0;
   }
   r = file_device_size (s->fd, &s->size);
@@ -249,8 +249,8 @@ file_get_size (TnNode *node, uint64_t *size, GError **error)
 
   if (end < 0)
     return tn_fail_errno (error, TN_BLOCK_ERROR, errno, "Could not get the size of '%s'", s->filename);
-  __atomic_store_n (&s->size, (uint64_t)end, __ATOMIC_RELAXED);
-  *size = (uint64_t)end;
+  __atomic_store_n (&s->size, (uint64_t) end, __ATOMIC_RELAXED);
+  *size = (uint64_t) end;
   return 0;
 }
 
@@ -262,7 +262,7 @@ file_allocated (TnNode *node, uint64_t *bytes, GError **error)
 
   if (fstat (s->fd, &st) < 0)
     return tn_fail_errno (error, TN_BLOCK_ERROR, errno, "Could not look at '%s'", s->filename);
-  *bytes = (uint64_t)st.st_blocks * 512;
+  *bytes = (uint64_t) st.st_blocks * 512;
   return 0;
 }
 

@@ -57,7 +57,7 @@ typedef struct FileOp {
   FileState *state;
   uint64_t moved;     /* bytes that earlier, short transfers moved */
   struct iovec *rest; /* what is left of request->iov after them; ours */
-  int32_t step; /* zero.c: the way being tried */
+  int32_t step;       /* zero.c: the way being tried */
   int32_t result;
 } FileOp;
 

@@ -57,7 +57,7 @@ static bool
 file_process_has_lock (const char *pid, const struct stat *file, int self, uint64_t byte)
 {
   g_autofree char *folder = g_strdup_printf ("/proc/%s/fd", pid);
-  bool ours = strtol (pid, NULL, 10) == (long)getpid ();
+  bool ours = strtol (pid, NULL, 10) == (long) getpid ();
   GDir *dir = g_dir_open (folder, 0, NULL);
   const char *fd;
   bool found = false;
@@ -83,7 +83,7 @@ file_describe_process (const char *pid)
   g_autofree char *path = g_strdup_printf ("/proc/%s/comm", pid);
   g_autofree char *name = NULL;
 
-  if (strtol (pid, NULL, 10) == (long)getpid ())
+  if (strtol (pid, NULL, 10) == (long) getpid ())
     return g_strdup ("this process already");
   if (!g_file_get_contents (path, &name, NULL, NULL))
     return g_strdup_printf ("process %s", pid);

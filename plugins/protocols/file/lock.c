@@ -33,8 +33,8 @@ file_lock_runs (int fd, int command, short type, uint64_t base, uint32_t mask, s
       bit++;
       continue;
     }
-    lock.l_start = (off_t)(base + bit);
-    lock.l_len = (off_t)(end - bit);
+    lock.l_start = (off_t) (base + bit);
+    lock.l_len = (off_t) (end - bit);
     bit = end;
     if (fcntl (fd, command, &lock) < 0)
       return -errno;
@@ -75,7 +75,7 @@ static uint32_t
 file_conflicting_bit (const struct flock *found, uint64_t base, uint32_t mask)
 {
   for (uint32_t bit = 0; bit < FILE_LOCK_BITS; bit++) {
-    off_t byte = (off_t)(base + bit);
+    off_t byte = (off_t) (base + bit);
 
     if ((mask & (1u << bit)) != 0 && byte >= found->l_start
         && (found->l_len == 0 || byte < found->l_start + found->l_len))

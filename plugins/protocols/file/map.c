@@ -49,7 +49,7 @@ file_map_forget (FileState *s)
 static int
 file_seek (FileState *s, uint64_t offset, uint64_t size, TnExtent *extent)
 {
-  off_t data = lseek (s->fd, (off_t)offset, SEEK_DATA);
+  off_t data = lseek (s->fd, (off_t) offset, SEEK_DATA);
   off_t hole;
 
   if (data < 0 && errno == ENXIO) {
@@ -58,14 +58,14 @@ file_seek (FileState *s, uint64_t offset, uint64_t size, TnExtent *extent)
   }
   if (data < 0)
     return -errno;
-  if ((uint64_t)data > offset) {
-    file_fill_extent (extent, TN_EXTENT_ZERO, offset, MIN ((uint64_t)data, size));
+  if ((uint64_t) data > offset) {
+    file_fill_extent (extent, TN_EXTENT_ZERO, offset, MIN ((uint64_t) data, size));
     return 0;
   }
-  hole = lseek (s->fd, (off_t)offset, SEEK_HOLE);
-  if (hole < 0 || (uint64_t)hole <= offset)
+  hole = lseek (s->fd, (off_t) offset, SEEK_HOLE);
+  if (hole < 0 || (uint64_t) hole <= offset)
     return -EIO;
-  file_fill_extent (extent, TN_EXTENT_DATA, offset, MIN ((uint64_t)hole, size));
+  file_fill_extent (extent, TN_EXTENT_DATA, offset, MIN ((uint64_t) hole, size));
   file_map_remember (s, offset, extent->offset + extent->length);
   return 0;
 }

@@ -54,7 +54,7 @@ static void
 file_zero_fill (const TnRequest *request, uint64_t from)
 {
   for (uint32_t i = file_find_segment (request, &from); i < request->n_iov; i++, from = 0)
-    memset ((char *)request->iov[i].iov_base + from, 0, request->iov[i].iov_len - from);
+    memset ((char *) request->iov[i].iov_base + from, 0, request->iov[i].iov_len - from);
 }
 
 static void
@@ -68,7 +68,7 @@ file_submit_rest (FileOp *op)
   g_free (op->rest);
   op->rest = g_new (struct iovec, n);
   memcpy (op->rest, request->iov + first, n * sizeof *op->rest);
-  op->rest[0].iov_base = (char *)op->rest[0].iov_base + skip;
+  op->rest[0].iov_base = (char *) op->rest[0].iov_base + skip;
   op->rest[0].iov_len -= skip;
   op->fd.iov = op->rest;
   op->fd.n_iov = n;
@@ -120,14 +120,14 @@ file_rw_continue (FileOp *op, int64_t result)
     return;
   }
   if (result < 0) {
-    file_op_finish (op, (int)result);
+    file_op_finish (op, (int) result);
     return;
   }
-  if (op->moved + (uint64_t)result < request->length) {
+  if (op->moved + (uint64_t) result < request->length) {
     if (request->op == TN_REQUEST_READ)
-      file_short_read (op, (uint64_t)result);
+      file_short_read (op, (uint64_t) result);
     else
-      file_short_write (op, (uint64_t)result);
+      file_short_write (op, (uint64_t) result);
     return;
   }
   if (request->op == TN_REQUEST_WRITE)
@@ -138,10 +138,10 @@ file_rw_continue (FileOp *op, int64_t result)
 static void
 file_rw_done (TnFdOp *fd, int64_t result)
 {
-  FileOp *op = (FileOp *)fd;
+  FileOp *op = (FileOp *) fd;
   TnRequest *request = op->request;
 
-  if (G_UNLIKELY (result != (int64_t)request->length || op->rest != NULL)) {
+  if (G_UNLIKELY (result != (int64_t) request->length || op->rest != NULL)) {
     file_rw_continue (op, result);
     return;
   }
@@ -167,7 +167,7 @@ file_rw_start (FileState *s, TnRequest *request, uint8_t opcode)
 static void
 file_flush_done (TnFdOp *fd, int64_t result)
 {
-  FileOp *op = (FileOp *)fd;
+  FileOp *op = (FileOp *) fd;
   FileState *s = op->state;
 
   if (result == -EINTR) {
@@ -175,8 +175,8 @@ file_flush_done (TnFdOp *fd, int64_t result)
     return;
   }
   if (result < 0 && !__atomic_load_n (&s->direct, __ATOMIC_RELAXED))
-    __atomic_store_n (&s->flush_error, (int)result, __ATOMIC_RELAXED);
-  file_op_finish (op, result < 0 ? (int)result : 0);
+    __atomic_store_n (&s->flush_error, (int) result, __ATOMIC_RELAXED);
+  file_op_finish (op, result < 0 ? (int) result : 0);
 }
 
 void
@@ -203,7 +203,7 @@ file_pread (TnNode *node, void *buffer, uint64_t length, uint64_t offset, GError
   uint64_t moved = 0;
 
   while (moved < length) {
-    ssize_t n = pread (s->fd, (char *)buffer + moved, length - moved, (off_t)(offset + moved));
+    ssize_t n = pread (s->fd, (char *) buffer + moved, length - moved, (off_t) (offset + moved));
 
     if (n < 0 && errno == EINTR)
       continue;
@@ -212,11 +212,11 @@ file_pread (TnNode *node, void *buffer, uint64_t length, uint64_t offset, GError
                             "Could not read %" G_GUINT64_FORMAT " bytes at offset %" G_GUINT64_FORMAT
                             " of '%s'",
                             length, offset, s->filename);
-    moved += (uint64_t)n;
-    if (n == 0 || (s->direct && (uint64_t)n % s->alignment != 0))
+    moved += (uint64_t) n;
+    if (n == 0 || (s->direct && (uint64_t) n % s->alignment != 0))
       break;
   }
-  return (int64_t)moved;
+  return (int64_t) moved;
 }
 
 int64_t
@@ -226,7 +226,7 @@ file_pwrite (TnNode *node, const void *buffer, uint64_t length, uint64_t offset,
   uint64_t moved = 0;
 
   while (moved < length) {
-    ssize_t n = pwrite (s->fd, (const char *)buffer + moved, length - moved, (off_t)(offset + moved));
+    ssize_t n = pwrite (s->fd, (const char *) buffer + moved, length - moved, (off_t) (offset + moved));
 
     if (n < 0 && errno == EINTR)
       continue;
@@ -235,10 +235,10 @@ file_pwrite (TnNode *node, const void *buffer, uint64_t length, uint64_t offset,
                             "Could not write %" G_GUINT64_FORMAT " bytes at offset %" G_GUINT64_FORMAT
                             " of '%s'",
                             length, offset, s->filename);
-    moved += (uint64_t)n;
+    moved += (uint64_t) n;
   }
   file_grown_to (s, offset + length);
-  return (int64_t)moved;
+  return (int64_t) moved;
 }
 
 int

@@ -87,7 +87,7 @@ file_ioctl_done (void *opaque)
 static void
 file_fallocate_done (TnFdOp *fd, int64_t result)
 {
-  file_step_done ((FileOp *)fd, result);
+  file_step_done ((FileOp *) fd, result);
 }
 
 static void
@@ -156,7 +156,7 @@ file_step_done (FileOp *op, int64_t result)
     /* This range or this file cannot; another one may. */
     break;
   default:
-    file_op_finish (op, (int)result);
+    file_op_finish (op, (int) result);
     return;
   }
   file_step_from (op, op->step + 1);

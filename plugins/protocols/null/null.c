@@ -157,7 +157,7 @@ null_open (TnNode *node, const TnOptions *options, uint32_t flags, GError **erro
 {
   NullState *s = tn_node_state (node);
 
-  s->latency = (int64_t)tn_options_uint (options, "latency-ns");
+  s->latency = (int64_t) tn_options_uint (options, "latency-ns");
   s->read_zeroes = tn_options_bool (options, "read-zeroes");
   s->queues = g_ptr_array_new_with_free_func (g_free);
   g_mutex_init (&s->lock);

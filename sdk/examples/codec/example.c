@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* The codec "example": run lengths.  Each run of 1 to 256 equal bytes becomes its length less one, and the byte. */
+/* The codec "example": run lengths.  Each run of 1 to 256 equal bytes becomes its length less one, and the
+ * byte. */
 #include <tenon/codec.h>
 
 static size_t

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * The CPU target "example": sixteen 64-bit registers and eight instructions.  An instruction is a little-endian word:
- * bits 0-7 the operation, 8-11 register a, 12-15 register b, 16-31 the signed number n.
+ * The CPU target "example": sixteen 64-bit registers and eight instructions.  An instruction is a
+ * little-endian word: bits 0-7 the operation, 8-11 register a, 12-15 register b, 16-31 the signed number n.
  *
  *   0 stop n        end the machine with exit status n
  *   1 set a, n      a = n
@@ -45,8 +45,9 @@ static int
 example_bus_fault (const ExampleState *state, uint64_t address, GError **error)
 {
   return tn_fail (error, TN_MACHINE_ERROR, EFAULT,
-                  "nothing at address 0x%" G_GINT64_MODIFIER "x, which the instruction at 0x%" G_GINT64_MODIFIER "x uses", address,
-                  state->pc);
+                  "nothing at address 0x%" G_GINT64_MODIFIER
+                  "x, which the instruction at 0x%" G_GINT64_MODIFIER "x uses",
+                  address, state->pc);
 }
 
 /* Executes one instruction: 0 to go on, 1 when *exit was filled in, or an error. */

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* The device "example": one register that counts how often it was read.  Reading it gives the number of reads before,
- * writing sets the count. */
+/* The device "example": one register that counts how often it was read.  Reading it gives the number of reads
+ * before, writing sets the count. */
 #include <tenon/device.h>
 #include <tenon/plugin.h>
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * The image format "example": a header of 512 bytes, a table with one entry for each block of the disk, then the
- * blocks in the order in which they were first written.  All numbers are little-endian.
+ * The image format "example": a header of 512 bytes, a table with one entry for each block of the disk, then
+ * the blocks in the order in which they were first written.  All numbers are little-endian.
  *
  *     0  8 bytes   magic
  *     8  4 bytes   version, 1
@@ -46,11 +46,13 @@ example_check_geometry (uint64_t size, uint64_t block_size, GError **error)
 {
   bool power_of_two = block_size && (block_size & (block_size - 1)) == 0;
   if (!power_of_two || block_size < EXAMPLE_MIN_BLOCK || block_size > EXAMPLE_MAX_BLOCK)
-    return tn_fail (error, TN_BLOCK_ERROR, EINVAL, "block size %" G_GUINT64_FORMAT " is not a power of two from %d to %d",
-                    block_size, EXAMPLE_MIN_BLOCK, EXAMPLE_MAX_BLOCK);
+    return tn_fail (error, TN_BLOCK_ERROR, EINVAL,
+                    "block size %" G_GUINT64_FORMAT " is not a power of two from %d to %d", block_size,
+                    EXAMPLE_MIN_BLOCK, EXAMPLE_MAX_BLOCK);
   if (size > EXAMPLE_MAX_BLOCKS * block_size)
     return tn_fail (error, TN_BLOCK_ERROR, EFBIG,
-                    "size %" G_GUINT64_FORMAT " is too large for block size %" G_GUINT64_FORMAT ": the limit is %d blocks",
+                    "size %" G_GUINT64_FORMAT " is too large for block size %" G_GUINT64_FORMAT
+                    ": the limit is %d blocks",
                     size, block_size, EXAMPLE_MAX_BLOCKS);
   return 0;
 }
@@ -63,7 +65,8 @@ example_read_header (TnNode *node, ExampleState *state, GError **error)
   if (r < 0)
     return r;
   if (memcmp (header, EXAMPLE_MAGIC, 8) != 0)
-    return tn_fail (error, TN_BLOCK_ERROR, EINVAL, "%s is not an image of this format", tn_node_filename (node));
+    return tn_fail (error, TN_BLOCK_ERROR, EINVAL, "%s is not an image of this format",
+                    tn_node_filename (node));
   if (tn_load_le32 (header + 8) != EXAMPLE_VERSION)
     return tn_fail (error, TN_BLOCK_ERROR, ENOTSUP, "%s has version %u of the format, this driver knows %d",
                     tn_node_filename (node), tn_load_le32 (header + 8), EXAMPLE_VERSION);
@@ -89,7 +92,8 @@ example_check_table (TnNode *node, ExampleState *state, GError **error)
       continue;
     if (at < data_start || at % state->block_size || at > (uint64_t) INT64_MAX - state->block_size)
       return tn_fail (error, TN_BLOCK_ERROR, EINVAL,
-                      "%s: table entry %" G_GUINT64_FORMAT " points to offset 0x%" G_GINT64_MODIFIER "x, where no block can be",
+                      "%s: table entry %" G_GUINT64_FORMAT " points to offset 0x%" G_GINT64_MODIFIER
+                      "x, where no block can be",
                       tn_node_filename (node), i, at);
     state->next_free = MAX (state->next_free, at + state->block_size);
   }
@@ -141,11 +145,13 @@ example_map (TnNode *node, uint64_t offset, uint64_t length, uint32_t flags, TnE
 }
 
 static int
-example_reserve (TnNode *node, uint64_t offset, uint64_t length, uint32_t flags, TnExtent *extent, GError **error)
+example_reserve (TnNode *node, uint64_t offset, uint64_t length, uint32_t flags, TnExtent *extent,
+                 GError **error)
 {
   ExampleState *state = tn_node_state (node);
   if (flags & TN_RESERVE_PACKED)
-    return tn_fail (error, TN_BLOCK_ERROR, ENOTSUP, "%s: the format has no compression", tn_node_filename (node));
+    return tn_fail (error, TN_BLOCK_ERROR, ENOTSUP, "%s: the format has no compression",
+                    tn_node_filename (node));
   extent->offset = offset / state->block_size * state->block_size;
   extent->length = state->block_size;
   extent->kind = TN_EXTENT_DATA;
@@ -253,8 +259,13 @@ static const TnFormatOps example_ops = {
 };
 
 static const TnOption example_options[] = {
-  { .name = "block_size", .type = TN_OPTION_SIZE, .when = TN_OPTION_CREATE, .value = "64k",
-    .help = "bytes that are allocated at a time", .min = EXAMPLE_MIN_BLOCK, .max = EXAMPLE_MAX_BLOCK },
+  { .name = "block_size",
+    .type = TN_OPTION_SIZE,
+    .when = TN_OPTION_CREATE,
+    .value = "64k",
+    .help = "bytes that are allocated at a time",
+    .min = EXAMPLE_MIN_BLOCK,
+    .max = EXAMPLE_MAX_BLOCK },
   { .name = NULL },
 };
 

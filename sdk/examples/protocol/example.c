@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* The storage protocol "example": a file of the host, read and written with pread(2) and pwrite(2).  The core calls
- * these blocking functions on worker threads, so nothing here needs to be asynchronous. */
+/* The storage protocol "example": a file of the host, read and written with pread(2) and pwrite(2).  The core
+ * calls these blocking functions on worker threads, so nothing here needs to be asynchronous. */
 #include <fcntl.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -90,7 +90,8 @@ example_resize (TnNode *node, uint64_t size, TnPrealloc prealloc, GError **error
 {
   const ExampleState *state = tn_node_state (node);
   if (prealloc != TN_PREALLOC_OFF)
-    return tn_fail (error, TN_IO_ERROR, ENOTSUP, "%s: this protocol cannot preallocate", tn_node_filename (node));
+    return tn_fail (error, TN_IO_ERROR, ENOTSUP, "%s: this protocol cannot preallocate",
+                    tn_node_filename (node));
   if (ftruncate (state->fd, (off_t) size) == 0)
     return 0;
   return tn_fail_errno (error, TN_IO_ERROR, errno, "cannot resize %s", tn_node_filename (node));
@@ -133,7 +134,9 @@ static const TnProtocolOps example_ops = {
 };
 
 static const TnOption example_options[] = {
-  { .name = "filename", .type = TN_OPTION_STRING, .when = TN_OPTION_OPEN | TN_OPTION_CREATE | TN_OPTION_REQUIRED,
+  { .name = "filename",
+    .type = TN_OPTION_STRING,
+    .when = TN_OPTION_OPEN | TN_OPTION_CREATE | TN_OPTION_REQUIRED,
     .help = "path of the file" },
   { .name = NULL },
 };
@@ -148,5 +151,6 @@ static const TnClass example_class = {
 
 static const TnClass *const example_classes[] = { &example_class, NULL };
 
-TN_PLUGIN_DEFINE (protocol_example, .name = "protocol-example", .version = "1.0", .licence = "LGPL-2.1-or-later",
-                  .package = "tenon-protocol-example", .classes = example_classes);
+TN_PLUGIN_DEFINE (protocol_example, .name = "protocol-example", .version = "1.0",
+                  .licence = "LGPL-2.1-or-later", .package = "tenon-protocol-example",
+                  .classes = example_classes);

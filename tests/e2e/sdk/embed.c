@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* A program of a third party: links libtenon, and writes and reads an image of one out-of-tree format over one
- * out-of-tree protocol, packed by one out-of-tree codec.  Argument: the image's file name. */
+/* A program of a third party: links libtenon, and writes and reads an image of one out-of-tree format over
+ * one out-of-tree protocol, packed by one out-of-tree codec.  Argument: the image's file name. */
 #include <stdio.h>
 
 #include <tenon/codec.h>

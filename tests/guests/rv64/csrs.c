@@ -15,7 +15,7 @@ run_one (u32 insn, u64 priv, u64 status)
 {
   code[0] = insn;
   code[1] = ECALL;
-  __asm__ volatile ("fence.i" ::: "memory");
+  __asm__ volatile("fence.i" ::: "memory");
   run_at ((u64) code, priv << 11 | status, MPP | MPRV | SUM | MXR);
 }
 
@@ -55,13 +55,14 @@ random_value (void)
     u64 third = read_csr (name);                                                                             \
     write_csr (name, old);                                                                                   \
     put (#name " ");                                                                                         \
-    put_hex (first & (mask), ' ');                                                                           \
-    put_hex (second & (mask), ' ');                                                                          \
-    put_hex (third & (mask), '\n');                                                                          \
+    put_hex (first &(mask), ' ');                                                                            \
+    put_hex (second &(mask), ' ');                                                                           \
+    put_hex (third &(mask), '\n');                                                                           \
   } while (0)
 
 /* What can be compared: fields that both offer (QEMU 7.2 keeps bit 0 of the epc registers and hypervisor bits
- * elsewhere).  Machine interrupts stay off, and mstatus never gets the reserved MPP, which QEMU 7.2 stores. */
+ * elsewhere).  Machine interrupts stay off, and mstatus never gets the reserved MPP, which QEMU 7.2 stores.
+ */
 static void
 writes (void)
 {
@@ -143,17 +144,17 @@ static void
 privileged_instructions (void)
 {
   static const u32 insns[] = {
-    0x10200073, /* sret */
-    0x12000073, /* sfence.vma */
-    0x18002573, /* csrr a0, satp */
-    0x18051073, /* csrw satp, a0 (refused or 0 as the mode is kept bare) */
+    0x10200073,             /* sret */
+    0x12000073,             /* sfence.vma */
+    0x18002573,             /* csrr a0, satp */
+    0x18051073,             /* csrw satp, a0 (refused or 0 as the mode is kept bare) */
     0xc0002573, 0xc0202573, /* cycle, instret */
-    0x00102573, /* csrr a0, fflags */
-    0x02007053, /* fadd.d ft0, ft0, ft0 */
-    0x0000b007, /* fld ft0, 0(ra) */
-    0x10500073, /* wfi */
-    0x30200073, /* mret */
-    0x30002573, /* csrr a0, mstatus */
+    0x00102573,             /* csrr a0, fflags */
+    0x02007053,             /* fadd.d ft0, ft0, ft0 */
+    0x0000b007,             /* fld ft0, 0(ra) */
+    0x10500073,             /* wfi */
+    0x30200073,             /* mret */
+    0x30002573,             /* csrr a0, mstatus */
     0x00000073, 0x00100073, 0x0000000f, 0x00000000,
   };
   u32 insn = insns[random_below (sizeof insns / sizeof *insns)];
@@ -191,8 +192,14 @@ privileged_instructions (void)
 static void
 delegation (void)
 {
-  static const u32 insns[] = { ECALL, 0x00100073, 0x00000000, 0xffffffff, 0xff803503 /* ld a0, -8(zero) */,
-                               0xfea03c23 /* sd a0, -8(zero) */, 0xff800067 /* jr -8(zero) */, 0x9002 /* c.ebreak */,
+  static const u32 insns[] = { ECALL,
+                               0x00100073,
+                               0x00000000,
+                               0xffffffff,
+                               0xff803503 /* ld a0, -8(zero) */,
+                               0xfea03c23 /* sd a0, -8(zero) */,
+                               0xff800067 /* jr -8(zero) */,
+                               0x9002 /* c.ebreak */,
                                0x30002573 };
   u32 insn = insns[random_below (sizeof insns / sizeof *insns)];
   u64 priv = random_below (2), old = read_csr (mstatus), deleg = random64 () & ~(1ul << 9);
@@ -265,7 +272,7 @@ returns (void)
   code[8] = ECALL;
   code[5] = insn;
   write_csr (sscratch, status | mpp << 11);
-  __asm__ volatile ("fence.i" ::: "memory");
+  __asm__ volatile("fence.i" ::: "memory");
   run_at ((u64) code, MPP, 0);
   put ("ret ");
   put_hex (insn, ' ');

@@ -20,12 +20,12 @@ void run_at (u64 pc, u64 set, u64 clear);
 #define read_csr(name)                                                                                       \
   ({                                                                                                         \
     u64 value_;                                                                                              \
-    __asm__ volatile ("csrr %0, " #name : "=r"(value_));                                                     \
+    __asm__ volatile("csrr %0, " #name : "=r"(value_));                                                      \
     value_;                                                                                                  \
   })
-#define write_csr(name, value) __asm__ volatile ("csrw " #name ", %0" ::"r"((u64) (value)) : "memory")
-#define set_csr(name, value) __asm__ volatile ("csrs " #name ", %0" ::"r"((u64) (value)) : "memory")
-#define clear_csr(name, value) __asm__ volatile ("csrc " #name ", %0" ::"r"((u64) (value)) : "memory")
+#define write_csr(name, value) __asm__ volatile("csrw " #name ", %0" ::"r"((u64) (value)) : "memory")
+#define set_csr(name, value) __asm__ volatile("csrs " #name ", %0" ::"r"((u64) (value)) : "memory")
+#define clear_csr(name, value) __asm__ volatile("csrc " #name ", %0" ::"r"((u64) (value)) : "memory")
 
 #define MPRV (1ul << 17)
 #define MPP (3ul << 11)
@@ -58,10 +58,10 @@ put (const char *text)
 
 /* Does @insn (text with %0 the value and %1 the address) as if in privilege mode @priv. */
 #define ACCESS_AS(insn, value, address, bits)                                                                \
-  __asm__ volatile ("csrc mstatus, %3\n csrs mstatus, %2\n" insn "\n csrc mstatus, %4"                       \
-                    : "+r"(value)                                                                            \
-                    : "r"(address), "r"((bits) | MPRV), "r"(MPP | MPRV | SUM | MXR), "r"(MPRV)               \
-                    : "memory")
+  __asm__ volatile("csrc mstatus, %3\n csrs mstatus, %2\n" insn "\n csrc mstatus, %4"                        \
+                   : "+r"(value)                                                                             \
+                   : "r"(address), "r"((bits) | MPRV), "r"(MPP | MPRV | SUM | MXR), "r"(MPRV)                \
+                   : "memory")
 
 enum { LOAD1, LOAD2, LOAD4, LOAD8, STORE1, STORE2, STORE4, STORE8, AMO, LR, ACCESS_KINDS };
 

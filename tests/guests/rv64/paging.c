@@ -122,7 +122,7 @@ try_access (const struct mapping *m, unsigned kind, u64 bits)
     address &= ~3ul;
   if (kind == AMO) { /* QEMU 7.2 looks whether it may read first, and marks that */
     *m->pte |= PTE_A;
-    __asm__ volatile ("sfence.vma" ::: "memory");
+    __asm__ volatile("sfence.vma" ::: "memory");
   }
   value = access_as (kind, address, bits);
   put_hex (kind, ' ');
@@ -142,7 +142,7 @@ try_fetch (const struct mapping *m, u64 bits)
   u64 offset = m->address & 4095 & ~3ul;
 
   *(volatile u32 *) &data[0][offset] = 0x73;
-  __asm__ volatile ("fence.i" ::: "memory");
+  __asm__ volatile("fence.i" ::: "memory");
   run_at (m->address & ~3ul, bits, MPP | SUM | MXR | MPRV);
   put ("x ");
   put_hex (bits, ' ');
@@ -157,7 +157,7 @@ round_of_accesses (void)
 
   make_mapping (&m);
   write_csr (satp, (m.levels + 5ul) << 60 | (u64) tables[m.levels - 1] >> 12);
-  __asm__ volatile ("sfence.vma" ::: "memory");
+  __asm__ volatile("sfence.vma" ::: "memory");
   put_hex (m.address, ' ');
   put_hex (*m.pte, '\n');
   for (unsigned i = 0; i < 6; i++) {
@@ -171,11 +171,11 @@ round_of_accesses (void)
     put_hex (m.next ? *m.next : 0, '\n');
     if (random_below (4) == 0) { /* another leaf, made known by a fence for this address alone */
       *m.pte = (*m.pte & ~0xfful) | random_leaf ();
-      __asm__ volatile ("sfence.vma %0" ::"r"(m.address) : "memory");
+      __asm__ volatile("sfence.vma %0" ::"r"(m.address) : "memory");
     }
   }
   write_csr (satp, 0);
-  __asm__ volatile ("sfence.vma" ::: "memory");
+  __asm__ volatile("sfence.vma" ::: "memory");
 }
 
 int

@@ -52,7 +52,7 @@ set_entries (void)
   write_csr (pmpaddr4, address[4]);
   write_csr (pmpaddr5, address[5]);
   write_csr (pmpcfg0, cfg);
-  __asm__ volatile ("sfence.vma" ::: "memory");
+  __asm__ volatile("sfence.vma" ::: "memory");
   put_hex (read_csr (pmpcfg0), ' ');
   put_hex (read_csr (pmpaddr0), ' ');
   put_hex (read_csr (pmpaddr5), '\n');
@@ -83,7 +83,7 @@ try_fetch (void)
   u64 address = (u64) area + (random_below (sizeof area) & ~3ul);
 
   *(volatile u32 *) address = 0x73;
-  __asm__ volatile ("fence.i" ::: "memory");
+  __asm__ volatile("fence.i" ::: "memory");
   run_at (address, random_below (2) << 11, MPP | MPRV);
   put_hex (address, ' ');
   put_hex (trap.cause, ' ');

@@ -23,9 +23,9 @@ bit_counts (void)
 {
   u64 result;
 
-  __asm__ volatile ("ctzw %0, %1" : "=r"(result) : "r"(0x100000000ul));
+  __asm__ volatile("ctzw %0, %1" : "=r"(result) : "r"(0x100000000ul));
   expect ("ctzw of no bits", result, 32);
-  __asm__ volatile ("clzw %0, %1" : "=r"(result) : "r"(0xffffffff00000000ul));
+  __asm__ volatile("clzw %0, %1" : "=r"(result) : "r"(0xffffffff00000000ul));
   expect ("clzw of no bits", result, 32);
 }
 
@@ -35,14 +35,14 @@ misaligned_atomics (void)
   u64 place = (u64) &word + 1, result;
 
   trap.cause = 0;
-  __asm__ volatile ("amoadd.w %0, zero, (%1)" : "=r"(result) : "r"(place) : "memory");
+  __asm__ volatile("amoadd.w %0, zero, (%1)" : "=r"(result) : "r"(place) : "memory");
   expect ("cause of a misaligned amo", trap.cause, 6);
   expect ("its address", trap.tval, place);
   trap.cause = 0;
-  __asm__ volatile ("sc.d %0, zero, (%1)" : "=r"(result) : "r"(place) : "memory");
+  __asm__ volatile("sc.d %0, zero, (%1)" : "=r"(result) : "r"(place) : "memory");
   expect ("cause of a misaligned sc", trap.cause, 6);
   trap.cause = 0;
-  __asm__ volatile ("lr.d %0, (%1)" : "=r"(result) : "r"(place) : "memory");
+  __asm__ volatile("lr.d %0, (%1)" : "=r"(result) : "r"(place) : "memory");
   expect ("cause of a misaligned lr", trap.cause, 4);
 }
 

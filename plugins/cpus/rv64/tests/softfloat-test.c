@@ -20,7 +20,9 @@
 static const struct {
   int host;
   uint8_t rm;
-} modes[] = { { FE_TONEAREST, RV_RNE }, { FE_TOWARDZERO, RV_RTZ }, { FE_DOWNWARD, RV_RDN }, { FE_UPWARD, RV_RUP } };
+} modes[] = {
+  { FE_TONEAREST, RV_RNE }, { FE_TOWARDZERO, RV_RTZ }, { FE_DOWNWARD, RV_RDN }, { FE_UPWARD, RV_RUP }
+};
 
 static uint8_t
 host_flags (void)

@@ -16,7 +16,7 @@ make_file (void)
   g_autofree char *data = g_malloc (SIZE);
 
   for (unsigned i = 0; i < SIZE; i++)
-    data[i] = (char)(i % 251);
+    data[i] = (char) (i % 251);
   g_assert_true (g_file_set_contents (path, data, SIZE, NULL));
 }
 
@@ -58,8 +58,8 @@ test_window (void)
   g_assert_true (g_file_get_contents (path, &data, &length, NULL));
   g_assert_cmpuint (length, ==, SIZE);
   for (unsigned i = 0; i < SIZE; i++) {
-    uint8_t want = i >= 1000 && i < 1010 ? 0xee : i >= 5990 && i < 6000 ? 0 : (uint8_t)(i % 251);
-    g_assert_cmpint ((uint8_t)data[i], ==, want);
+    uint8_t want = i >= 1000 && i < 1010 ? 0xee : i >= 5990 && i < 6000 ? 0 : (uint8_t) (i % 251);
+    g_assert_cmpint ((uint8_t) data[i], ==, want);
   }
 }
 

@@ -73,11 +73,11 @@ test_make (const char *path, uint64_t size, int byte)
   int fd = open (path, O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
 
   g_assert_cmpint (fd, >=, 0);
-  g_assert_cmpint (ftruncate (fd, (off_t)size), ==, 0);
+  g_assert_cmpint (ftruncate (fd, (off_t) size), ==, 0);
   if (byte >= 0) {
     g_autofree char *data = g_malloc (size);
     memset (data, byte, size);
-    g_assert_cmpint (pwrite (fd, data, size, 0), ==, (ssize_t)size);
+    g_assert_cmpint (pwrite (fd, data, size, 0), ==, (ssize_t) size);
   }
   close (fd);
 }
@@ -131,7 +131,7 @@ test_possible (const Mode *mode)
   return fd >= 0;
 }
 
-/* ---- Many requests at a time against a model ------------------------------------------------------- */
+/* ---- Many requests at a time against a model ---- */
 
 #define DISK (256 * BLOCK)
 #define DEPTH 32
@@ -190,10 +190,10 @@ static bool
 load_pick (Slot *slot)
 {
   Load *load = slot->load;
-  unsigned total = (unsigned)(load->size / BLOCK);
+  unsigned total = (unsigned) (load->size / BLOCK);
 
-  slot->first = (unsigned)g_rand_int_range (load->rand, 0, (gint32)total);
-  slot->n = (unsigned)g_rand_int_range (load->rand, 1, 9);
+  slot->first = (unsigned) g_rand_int_range (load->rand, 0, (gint32) total);
+  slot->n = (unsigned) g_rand_int_range (load->rand, 1, 9);
   slot->n = MIN (slot->n, total - slot->first);
   for (unsigned i = 0; i < slot->n; i++)
     if (load->busy[slot->first + i])
@@ -210,7 +210,7 @@ load_write (Slot *slot)
   TnRequest *r = &slot->request;
 
   for (uint64_t i = 0; i < r->length; i++)
-    slot->buffer[i] = (uint8_t)g_rand_int (load->rand);
+    slot->buffer[i] = (uint8_t) g_rand_int (load->rand);
   memcpy (load->model + r->offset, slot->buffer, r->length);
 }
 
@@ -227,8 +227,8 @@ load_start (Slot *slot)
   load->started++;
   load->pending++;
   *r = (TnRequest){ .op = ops[g_rand_int_range (load->rand, 0, G_N_ELEMENTS (ops))],
-                    .offset = (uint64_t)slot->first * BLOCK,
-                    .length = (uint64_t)slot->n * BLOCK,
+                    .offset = (uint64_t) slot->first * BLOCK,
+                    .length = (uint64_t) slot->n * BLOCK,
                     .done = load_done,
                     .opaque = slot };
   if (!load->aligned && r->length > 700) {
@@ -298,7 +298,7 @@ test_load (const void *opaque)
   g_free (load);
 }
 
-/* ---- Ends of files ------------------------------------------------------------------------------------ */
+/* ---- Ends of files ---- */
 
 static void
 test_growth (const void *opaque)
@@ -359,9 +359,9 @@ test_odd_end (const void *opaque)
 static void *
 grow_thread (void *opaque)
 {
-  TnNode *node = ((void **)opaque)[0];
-  unsigned which = GPOINTER_TO_UINT (((void **)opaque)[1]);
-  char byte = (char)('a' + which);
+  TnNode *node = ((void **) opaque)[0];
+  unsigned which = GPOINTER_TO_UINT (((void **) opaque)[1]);
+  char byte = (char) ('a' + which);
 
   for (unsigned i = 0; i < 200; i++)
     g_assert_cmpint (tn_node_write (node, i * 2 + which, &byte, 1, NULL), ==, 0);
@@ -390,7 +390,7 @@ test_growth_threads (void)
   g_assert_cmpuint (tn_node_size (node), ==, 400);
   test_close (node);
   for (unsigned i = 0; i < sizeof model; i++)
-    model[i] = (uint8_t)('a' + i % 2);
+    model[i] = (uint8_t) ('a' + i % 2);
   test_expect (path, model, sizeof model);
 }
 
@@ -423,7 +423,7 @@ test_map (void)
   fd = open (path, O_RDWR | O_CLOEXEC);
   memset (data, 1, unit);
   for (unsigned i = 2; i < 4; i++)
-    g_assert_cmpint (pwrite (fd, data, unit, (off_t)(i * unit)), ==, (ssize_t)unit);
+    g_assert_cmpint (pwrite (fd, data, unit, (off_t) (i * unit)), ==, (ssize_t) unit);
   if (lseek (fd, 0, SEEK_DATA) == 0) {
     close (fd);
     g_test_skip ("the file system of the temporary folder does not tell holes");
@@ -454,7 +454,7 @@ blocks_of (const char *path)
   struct stat st;
 
   g_assert_cmpint (stat (path, &st), ==, 0);
-  return (uint64_t)st.st_blocks * 512;
+  return (uint64_t) st.st_blocks * 512;
 }
 
 static void
@@ -504,13 +504,13 @@ test_preallocation (void)
     g_assert_cmpint (test_create (path, size, modes[i], &error), ==, 0);
     g_assert_no_error (error);
     g_assert_cmpint (stat (path, &st), ==, 0);
-    g_assert_cmpint (st.st_size, ==, (off_t)size);
+    g_assert_cmpint (st.st_size, ==, (off_t) size);
     if (i == 0)
       g_assert_cmpuint (blocks_of (path), <, size / 2);
     else
       g_assert_cmpuint (blocks_of (path), >=, size);
     node = test_open (path, NULL, RW);
-    g_assert_cmpint (tn_node_resize (node, 2 * size, (TnPrealloc)(i == 0 ? 0 : i + 1), &error), ==, 0);
+    g_assert_cmpint (tn_node_resize (node, 2 * size, (TnPrealloc) (i == 0 ? 0 : i + 1), &error), ==, 0);
     g_assert_no_error (error);
     test_close (node);
     if (i > 0)
@@ -528,7 +528,7 @@ static void
 count_done (TnRequest *request, int result)
 {
   g_assert_cmpint (result, ==, 0);
-  (*(unsigned *)request->opaque)--;
+  (*(unsigned *) request->opaque)--;
 }
 
 static void
@@ -563,7 +563,7 @@ test_reopen (void)
 
     for (unsigned i = 0; i < N; i++) {
       iov[i] = (struct iovec){ turn == 0 ? test_aligned (BLOCK) : iov[i].iov_base, BLOCK };
-      memset (iov[i].iov_base, (int)turn, BLOCK);
+      memset (iov[i].iov_base, (int) turn, BLOCK);
       requests[i] = (TnRequest){ .op = writable && i % 2 ? TN_REQUEST_WRITE : TN_REQUEST_READ,
                                  .offset = i * BLOCK,
                                  .length = BLOCK,
@@ -607,7 +607,7 @@ test_copy (void)
     g_test_skip (error->message);
   else {
     g_assert_no_error (error);
-    g_assert_cmpint (n, ==, (int64_t)size);
+    g_assert_cmpint (n, ==, (int64_t) size);
     g_assert_cmpuint (tn_node_size (to), ==, 2 * size);
     memset (model + size, 6, size);
   }
@@ -707,7 +707,7 @@ test_lock_holder (void)
   child = hold_lock (path, 201);
   g_assert_cmpint (open_image (path, NULL, TN_OPEN_WRITE, &node, &error), <, 0);
   g_assert_nonnull (error);
-  holder = g_strdup_printf ("process %d", (int)child);
+  holder = g_strdup_printf ("process %d", (int) child);
   g_assert_nonnull (strstr (error->message, "Failed to get \"write\" lock"));
   g_assert_nonnull (strstr (error->message, holder));
   g_clear_error (&error);
