@@ -57,6 +57,28 @@ mem_disk_find (const char *name)
   return find_disk (name, false);
 }
 
+static gint
+compare_disks (gconstpointer a, gconstpointer b)
+{
+  return strcmp ((*(MemDisk *const *) a)->name, (*(MemDisk *const *) b)->name);
+}
+
+GPtrArray *
+mem_disks_named (const char *prefix)
+{
+  GPtrArray *found = g_ptr_array_new ();
+  GHashTableIter iter;
+  gpointer value;
+  g_hash_table_iter_init (&iter, disks);
+  while (g_hash_table_iter_next (&iter, NULL, &value)) {
+    if (((MemDisk *) value)->exists && g_str_has_prefix (((MemDisk *) value)->name, prefix)) {
+      g_ptr_array_add (found, value);
+    }
+  }
+  g_ptr_array_sort (found, compare_disks);
+  return found;
+}
+
 void
 mem_disk_clear_log (MemDisk *disk)
 {
@@ -162,8 +184,10 @@ log_op (MemDisk *disk, const TnRequest *request, int result)
 {
   if (!disk->log)
     return;
-  MemOp op = { request->op, result, request->offset, request->length, NULL };
-  if (request->op == TN_REQUEST_WRITE)
+  static uint64_t turns;
+  MemOp op = { .op = request->op, .result = result, .offset = request->offset, .length = request->length };
+  op.turn = __atomic_add_fetch (&turns, 1, __ATOMIC_RELAXED);
+  if (request->op == TN_REQUEST_WRITE && !result)
     op.bytes = g_memdup2 (disk->bytes + request->offset, request->length);
   g_array_append_val (disk->ops, op);
 }
@@ -211,6 +235,8 @@ perform (MemDisk *disk, const TnRequest *request)
       memset (disk->bytes + request->offset, 0, request->length);
       break;
     case TN_REQUEST_DISCARD:
+      if (disk->punches && request->offset < disk->size)
+        memset (disk->bytes + request->offset, 0, MIN (request->length, disk->size - request->offset));
       break;
     case TN_REQUEST_FLUSH:
       disk->flushes++;
@@ -257,10 +283,14 @@ static int
 mem_resize (TnNode *node, uint64_t size, TnPrealloc prealloc, GError **error)
 {
   MemDisk *disk = disk_of (node);
+  const TnRequest request = { .op = MEM_OP_RESIZE, .length = size };
   pthread_mutex_lock (&disk->lock);
-  set_disk_size (disk, size);
+  int result = disk->fault ? disk->fault (disk, &request) : 0;
+  if (!result)
+    set_disk_size (disk, size);
+  log_op (disk, &request, result);
   pthread_mutex_unlock (&disk->lock);
-  return 0;
+  return result ? tn_fail (error, TN_BLOCK_ERROR, -result, "%s: resizing failed", disk->name) : 0;
 }
 
 static int

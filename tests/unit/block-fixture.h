@@ -12,11 +12,13 @@
 
 /* A disk in memory, opened by protocol "mem" (asynchronous) or "memblock" (blocking) with its name as
  * filename. */
+#define MEM_OP_RESIZE 0x80 /* beside TnRequestOp: the disk's length became MemOp.length */
 typedef struct MemOp {
   uint8_t op;
   int result;
   uint64_t offset, length;
   uint8_t *bytes; /* of a write */
+  uint64_t turn;  /* place among the operations of all disks */
 } MemOp;
 
 typedef struct MemDisk {
@@ -31,7 +33,8 @@ typedef struct MemDisk {
   unsigned defer; /* completes after so many turns of the loop; 0: at once */
   int (*fault) (struct MemDisk *disk, const TnRequest *request); /* non-zero: the result instead */
   void *fault_opaque;
-  bool fixed; /* writes beyond the end are cut off */
+  bool fixed;   /* writes beyond the end are cut off */
+  bool punches; /* what is discarded reads as zeroes */
   bool log;
   GArray *ops; /* MemOp, in order of completion */
   unsigned submitted, flushes, opens;
@@ -40,6 +43,8 @@ typedef struct MemDisk {
 
 MemDisk *mem_disk (const char *name, uint64_t size);
 MemDisk *mem_disk_find (const char *name);
+/* The disks whose names begin with @prefix, in the order of their names; free it with g_ptr_array_unref(). */
+GPtrArray *mem_disks_named (const char *prefix);
 /* Frees all disks. */
 void mem_disks_free (void);
 void mem_disk_clear_log (MemDisk *disk);

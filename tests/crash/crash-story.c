@@ -1,0 +1,324 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* A random workload, and what a reader may find after it. */
+#include "crash.h"
+
+#include <stdlib.h>
+
+#define DEFAULT_SIZE (512u << 10)
+#define OPERATIONS 20u
+#define BASE_FILL 0xba
+
+/* A step that may or may not show after a cut. */
+typedef struct CrashStep {
+  uint64_t offset, length;
+  uint64_t size; /* of the disk afterwards */
+  uint64_t turn; /* of the last operation on the disks when it began */
+  uint8_t value;
+} CrashStep;
+
+uint32_t
+crash_pick (CrashStory *story, uint32_t n)
+{
+  return (uint32_t) g_rand_int_range (story->rand, 0, (int) n);
+}
+
+/* ---- Sets of values ---- */
+
+static void
+state_init (CrashState *state, uint64_t room)
+{
+  state->may = g_malloc0 (room / CRASH_SECTOR * sizeof *state->may);
+  state->sizes = g_array_new (false, false, sizeof (uint64_t));
+}
+
+static void
+state_copy (CrashState *state, const CrashState *from, uint64_t room)
+{
+  state->may = g_memdup2 (from->may, room / CRASH_SECTOR * sizeof *state->may);
+  state->sizes = g_array_copy (from->sizes);
+}
+
+void
+crash_state_clear (CrashState *state)
+{
+  g_clear_pointer (&state->may, g_free);
+  g_clear_pointer (&state->sizes, g_array_unref);
+}
+
+/* The bytes hold @value; unless that is @sure, what they held before is possible too. */
+static void
+state_set (CrashState *state, uint64_t offset, uint64_t length, uint8_t value, bool sure)
+{
+  for (uint64_t i = offset / CRASH_SECTOR; i < (offset + length) / CRASH_SECTOR; i++) {
+    if (sure) {
+      memset (state->may[i], 0, sizeof state->may[i]);
+    }
+    state->may[i][value / 64] |= 1ull << (value % 64);
+  }
+}
+
+static void
+state_set_size (CrashState *state, uint64_t size, bool sure)
+{
+  if (sure) {
+    g_array_set_size (state->sizes, 0);
+  }
+  g_array_append_val (state->sizes, size);
+}
+
+/* ---- The story ---- */
+
+static void
+clear_promise (void *p)
+{
+  crash_state_clear (&((CrashPromise *) p)->state);
+}
+
+void
+crash_story_begin (CrashStory *story, const CrashCase *kind, uint32_t seed)
+{
+  const uint64_t size = kind->size ? kind->size : DEFAULT_SIZE;
+  *story = (CrashStory){ .kind = kind, .size = size, .room = size * 2, .unit = 4096 };
+  story->rand = g_rand_new_with_seed (seed);
+  story->steps = g_array_new (false, false, sizeof (CrashStep));
+  story->promises = g_array_new (false, false, sizeof (CrashPromise));
+  g_array_set_clear_func (story->promises, clear_promise);
+  state_init (&story->now, story->room);
+  state_set (&story->now, 0, story->room, 0, true);
+  state_set_size (&story->now, size, true);
+}
+
+void
+crash_story_end (CrashStory *story)
+{
+  g_rand_free (story->rand);
+  g_array_unref (story->steps);
+  g_array_unref (story->promises);
+  crash_state_clear (&story->now);
+}
+
+/* Of the operations that any of the image's disks has seen. */
+static uint64_t
+last_turn (void)
+{
+  g_autoptr (GPtrArray) disks = mem_disks_named ("cut");
+  uint64_t turn = 0;
+  for (guint i = 0; i < disks->len; i++) {
+    const GArray *ops = ((MemDisk *) disks->pdata[i])->ops;
+    turn = ops->len ? MAX (turn, g_array_index (ops, MemOp, ops->len - 1).turn) : turn;
+  }
+  return turn;
+}
+
+void
+crash_promise (CrashStory *story)
+{
+  CrashPromise made = { .turn = last_turn (), .steps = story->steps->len };
+  state_copy (&made.state, &story->now, story->room);
+  g_array_append_val (story->promises, made);
+}
+
+void
+crash_expect (const CrashStory *story, uint64_t turn, CrashState *state)
+{
+  const CrashPromise *last = NULL;
+  for (guint i = 0; i < story->promises->len; i++) {
+    const CrashPromise *made = &g_array_index (story->promises, CrashPromise, i);
+    last = made->turn <= turn ? made : last;
+  }
+  g_assert_nonnull (last);
+  state_copy (state, &last->state, story->room);
+  for (guint i = last->steps; i < story->steps->len; i++) {
+    const CrashStep *step = &g_array_index (story->steps, CrashStep, i);
+    if (step->turn <= turn) {
+      state_set (state, step->offset, step->length, step->value, false);
+      state_set_size (state, step->size, false);
+    }
+  }
+}
+
+/* ---- The image ---- */
+
+static void
+remove_old_disks (void)
+{
+  g_autoptr (GPtrArray) disks = mem_disks_named ("cut");
+  for (guint i = 0; i < disks->len; i++) {
+    MemDisk *disk = disks->pdata[i];
+    disk->exists = disk->log = false;
+    disk->fault = NULL;
+    mem_disk_clear_log (disk);
+  }
+}
+
+static void
+lay_over_base (CrashStory *story, TnOptions *options)
+{
+  const uint64_t length = story->size / 2 + 12 * CRASH_SECTOR;
+  MemDisk *base = mem_disk ("/base", length);
+  memset (base->bytes, BASE_FILL, length);
+  tn_options_set (options, "backing_file",
+                  "json:{\"driver\":\"raw\",\"file.driver\":\"mem\",\"file.filename\":\"/base\"}");
+  tn_options_set (options, "backing_fmt", "raw");
+  state_set (&story->now, 0, length, BASE_FILL, true);
+}
+
+bool
+crash_make_image (CrashStory *story)
+{
+  g_autoptr (TnOptions) options = options_of (story->kind->create);
+  g_autoptr (GError) error = NULL;
+  MemDisk *existing = mem_disk_find ("cut");
+  int (*fault) (MemDisk *, const TnRequest *) = existing ? existing->fault : NULL;
+  void *opaque = existing ? existing->fault_opaque : NULL;
+  remove_old_disks ();
+  story->backing = (story->kind->flags & CRASH_BACKING) && crash_pick (story, 2);
+  if (story->backing) {
+    lay_over_base (story, options);
+  }
+  MemDisk *disk = mem_disk ("cut", 0);
+  disk->punches = true;
+  disk->fault = fault;
+  disk->fault_opaque = opaque;
+  if (tn_image_create ("mem:cut", story->kind->driver, options, story->size, &error) < 0) {
+    g_assert_nonnull (error);
+    g_test_message ("%s", error->message);
+    return false;
+  }
+  return true;
+}
+
+TnNode *
+crash_open (const CrashStory *story, uint32_t flags, GError **error)
+{
+  const char *more = story->kind->open;
+  g_autofree char *text = g_strdup_printf ("driver=%s,file.driver=mem,file.filename=cut%s%s",
+                                           story->kind->driver, more ? "," : "", more ? more : "");
+  g_autoptr (TnOptions) options = options_of (text);
+  TnNode *node = NULL;
+  return tn_node_open (options, flags, &node, error) == 0 ? node : NULL;
+}
+
+/* ---- Steps ---- */
+
+/* Notes what @ret made of a change of the bytes. */
+static void
+note_step (CrashStory *story, CrashStep step, int ret)
+{
+  step.size = story->size;
+  state_set (&story->now, step.offset, step.length, step.value, ret == 0);
+  g_array_append_val (story->steps, step);
+}
+
+static CrashStep
+pick_range (CrashStory *story, uint64_t align, uint32_t most)
+{
+  CrashStep step = { .turn = last_turn () };
+  const uint64_t units = (story->size + align - 1) / align;
+  step.offset = crash_pick (story, (uint32_t) units) * align;
+  step.length = MIN ((1 + crash_pick (story, most)) * align, story->size - step.offset);
+  return step;
+}
+
+static void
+write_step (CrashStory *story, TnNode *node, uint64_t align, uint32_t most, uint32_t flags)
+{
+  CrashStep step = pick_range (story, align, most);
+  step.value = (uint8_t) (1 + crash_pick (story, 255));
+  g_autofree uint8_t *bytes = g_malloc (step.length);
+  memset (bytes, step.value, step.length);
+  const struct iovec iov = { bytes, step.length };
+  note_step (story, step, tn_node_writev (node, step.offset, &iov, 1, flags, NULL));
+}
+
+static void
+zero_step (CrashStory *story, TnNode *node, uint64_t align, uint32_t flags)
+{
+  const CrashStep step = pick_range (story, align, 6);
+  note_step (story, step, tn_node_write_zeroes (node, step.offset, step.length, flags, NULL));
+}
+
+static void
+discard_step (CrashStory *story, TnNode *node)
+{
+  const CrashStep step = pick_range (story, story->unit, 6);
+  const int ret = tn_node_discard (node, step.offset, step.length, NULL);
+  note_step (story, step, story->kind->flags & CRASH_DISCARD_ZERO ? ret : -1);
+}
+
+static void
+resize_step (CrashStory *story, TnNode *node)
+{
+  const uint64_t old = story->size, sectors = story->room / CRASH_SECTOR;
+  uint64_t size = (1 + crash_pick (story, (uint32_t) sectors)) * CRASH_SECTOR;
+  if (size < old && !(story->kind->flags & CRASH_SHRINK)) {
+    size = old + (old - size) % (story->room - old + CRASH_SECTOR);
+    size = MIN (size, story->room);
+  }
+  const uint64_t turn = last_turn ();
+  const int ret = tn_node_resize (node, size, TN_PREALLOC_OFF, NULL);
+  story->size = tn_node_size (node);
+  g_assert_cmpuint (story->size, ==, ret == 0 ? size : story->size);
+  state_set_size (&story->now, size, ret == 0);
+  if (ret < 0) {
+    state_set_size (&story->now, story->size, false);
+  }
+  /* What lies behind the smaller end is gone, or reads as zeroes when it comes back. */
+  const CrashStep step = {
+    .offset = MIN (old, size), .length = story->room - MIN (old, size), .size = size, .turn = turn
+  };
+  state_set (&story->now, step.offset, step.length, 0, ret == 0);
+  g_array_append_val (story->steps, step);
+}
+
+static void
+one_step (CrashStory *story, TnNode *node)
+{
+  const uint32_t flags = story->kind->flags, kind = crash_pick (story, 12);
+  if (kind < 6) {
+    write_step (story, node, CRASH_SECTOR, 40, 0);
+  } else if (kind == 6) {
+    write_step (story, node, story->unit, 3, 0);
+  } else if (kind == 7 && (flags & CRASH_PACKS)) {
+    write_step (story, node, story->unit, 1, TN_REQUEST_PACKED);
+  } else if (kind == 8) {
+    discard_step (story, node);
+  } else if (kind == 9 && (flags & CRASH_RESIZE)) {
+    resize_step (story, node);
+  } else {
+    zero_step (story, node, kind == 10 ? CRASH_SECTOR : story->unit, kind == 7 ? TN_REQUEST_MAY_UNMAP : 0);
+  }
+}
+
+static TnNode *
+reopen (CrashStory *story, TnNode *node)
+{
+  if (tn_node_close (node, NULL) == 0) {
+    crash_promise (story);
+  } else {
+    crash_state_clear (&story->now);
+    crash_expect (story, UINT64_MAX, &story->now);
+  }
+  node = crash_open (story, TN_OPEN_WRITE | TN_OPEN_RESIZE | TN_OPEN_UNMAP, NULL);
+  story->size = node ? tn_node_size (node) : story->size;
+  return node;
+}
+
+TnNode *
+crash_run_workload (CrashStory *story, TnNode *node)
+{
+  TnInfo info = { .size = sizeof info };
+  if (tn_node_info (node, &info, NULL) == 0 && info.cluster_size) {
+    story->unit = info.cluster_size;
+  }
+  for (unsigned i = 0; i < OPERATIONS && node; i++) {
+    one_step (story, node);
+    const uint32_t next = crash_pick (story, 24);
+    if (next < 5 && tn_node_flush (node, NULL) == 0) {
+      crash_promise (story);
+    } else if (next == 5) {
+      node = reopen (story, node);
+    }
+  }
+  return node;
+}

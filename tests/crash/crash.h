@@ -1,0 +1,90 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * Power cuts and failing writes below an image format: what the parts of the harness share.
+ *
+ * crash-story.c   a random workload, and what a reader may find after it
+ * crash-look.c    looking at an image: contents, check, repair
+ * crash-cut.c     the log of writes and flushes, cut at every point
+ * crash-fault.c   the same workload with a failure at every single operation
+ * test-format-crash.c   the table of formats; how to add one
+ */
+#ifndef CRASH_H
+#define CRASH_H
+
+#include "block-fixture.h"
+
+#define CRASH_SECTOR 512u
+
+typedef enum CrashFlags {
+  CRASH_PACKS = 1 << 0,         /* compressed writes */
+  CRASH_BACKING = 1 << 1,       /* every other image lies over a backing file */
+  CRASH_RESIZE = 1 << 2,        /* the disk grows, and keeps exactly the size asked for */
+  CRASH_SHRINK = 1 << 3,        /* and shrinks */
+  CRASH_DISCARD_ZERO = 1 << 4,  /* what is discarded reads as zeroes; else as before or as zeroes */
+  CRASH_RECOVERS = 1 << 5,      /* after a cut it may want to be opened for writing before reading */
+  CRASH_LOST_ON_SYNC = 1 << 6,  /* sectors written since the flush may hold anything (no order is kept) */
+  CRASH_CHECK_REPORTS = 1 << 7, /* check may find corruptions after a cut that repair then removes */
+} CrashFlags;
+
+/* One line of the table. */
+typedef struct CrashCase {
+  const char *driver; /* the format's class name */
+  const char *label;  /* names the case among those of one driver */
+  const char *create; /* create options, "a=b,c=d" */
+  const char *open;   /* more open options, or NULL */
+  uint32_t flags;     /* CrashFlags */
+  uint64_t size;      /* of the disk; 0: 512 KiB */
+  const char *qemu;   /* its name in qemu-img when that can check it, else NULL */
+} CrashCase;
+
+/* ---- The story: what was done, and what may be found (crash-story.c) ---- */
+
+/* Bytes that a sector may be filled with, and sizes that the disk may have. */
+typedef struct CrashState {
+  uint64_t (*may)[4]; /* per sector, a set of byte values */
+  GArray *sizes;      /* uint64_t */
+} CrashState;
+
+typedef struct CrashPromise {
+  uint64_t turn; /* of the last operation on the disks when the flush had ended */
+  guint steps;   /* done before the flush */
+  CrashState state;
+} CrashPromise;
+
+typedef struct CrashStory {
+  const CrashCase *kind;
+  GRand *rand;
+  uint64_t size, room; /* of the disk now, and of the arrays in bytes */
+  uint64_t unit;       /* the format's, or 4 KiB */
+  bool backing;
+  CrashState now;
+  GArray *steps;    /* CrashStep */
+  GArray *promises; /* CrashPromise */
+} CrashStory;
+
+void crash_story_begin (CrashStory *story, const CrashCase *kind, uint32_t seed);
+void crash_story_end (CrashStory *story);
+/* Makes the image, on disk "cut" and others whose names begin so; false when that failed. */
+bool crash_make_image (CrashStory *story);
+TnNode *crash_open (const CrashStory *story, uint32_t flags, GError **error);
+/* All that was written so far must be found from now on. */
+void crash_promise (CrashStory *story);
+/* Random operations, a promise after each flush.  NULL when the image could not be reopened on the way. */
+TnNode *crash_run_workload (CrashStory *story, TnNode *node);
+/* What may be found when the power goes after @turn; free it with crash_state_clear(). */
+void crash_expect (const CrashStory *story, uint64_t turn, CrashState *state);
+void crash_state_clear (CrashState *state);
+uint32_t crash_pick (CrashStory *story, uint32_t n);
+
+/* ---- Looking (crash-look.c); each ends the test with @when in front of what is wrong ---- */
+
+/* Opens, reads, checks, repairs and reads again. */
+void crash_look (CrashStory *story, const CrashState *state, bool write_first, const char *when);
+/* Has qemu-img check what is on disk "cut" after the repair. */
+void crash_ask_qemu (CrashStory *story, const char *when);
+
+/* ---- The tests ---- */
+void crash_test_cuts (const CrashCase *kind, uint32_t seed);
+void crash_test_faults (const CrashCase *kind, uint32_t seed);
+
+#endif

@@ -1,0 +1,119 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * Power cuts and failing writes below every format that can be written.
+ *
+ * For each line of the table a random workload (writes, zeroes, discards, compressed writes, flushes,
+ * resizing, reopening) runs on memory disks that log every write, flush, discard and change of length.  Then
+ *  - /DRIVER/LABEL/cut/SEED puts the disks back to what a power cut after each of these operations leaves:
+ *    everything before the last flush, and of what follows all, some, or some torn at a sector;
+ *  - /DRIVER/LABEL/fault/SEED runs the workload again and again while one operation fails (EIO, ENOSPC, and
+ *    now and then all operations from that one on), likewise for creating the image.
+ * Each time the image must open; every sector must hold what was flushed last or something written since;
+ * check may find leaks but no corruption; after `check -r all` there is neither, contents are as before, and
+ * qemu-img agrees where it knows the format.
+ *
+ * To add a format add a line to the table: its class name, a label, options to create with, what it can do
+ * (crash.h).  Several lines for one format are welcome where options change how metadata is written.  Give
+ * the smallest units that the format has and a disk of some dozens of them.  Files that the image has beside
+ * the first are logged too when their names begin with "cut" (an image on "mem:cut" that names its data file
+ * "cut.data" opens "mem:cut.data").  A format that is not built is skipped, and so are checks that it does
+ * not have.
+ *
+ * TENON_CRASH_ROUNDS says how many workloads there are for each line (default 3), TENON_CRASH_SEED where the
+ * seeds begin (default 1).  To run one line: test-format-crash -p /qcow2/lazy.
+ */
+#include "crash.h"
+
+#include <stdlib.h>
+
+#define QCOW2_V2 (CRASH_PACKS | CRASH_BACKING)
+#define QCOW2_V3 (QCOW2_V2 | CRASH_DISCARD_ZERO)
+
+static const CrashCase cases[] = {
+  { "raw", "plain", "", NULL, 0, 0, NULL },
+  { "qcow2", "clusters-512", "cluster_size=512", NULL, QCOW2_V3, 0, "qcow2" },
+  { "qcow2", "clusters-4k", "cluster_size=4096", NULL, QCOW2_V3, 0, "qcow2" },
+  { "qcow2", "version2", "cluster_size=4096,compat=0.10", NULL, QCOW2_V2, 0, "qcow2" },
+  { "qcow2", "lazy", "cluster_size=4096,lazy_refcounts=on", NULL, QCOW2_V3, 0, "qcow2" },
+  { "qcow2", "extended", "cluster_size=16384,extended_l2=on", NULL, QCOW2_V3 & ~CRASH_PACKS, 0, "qcow2" },
+  { "qcow2", "resize", "cluster_size=512", NULL, (QCOW2_V3 & ~CRASH_BACKING) | CRASH_RESIZE | CRASH_SHRINK, 0,
+    "qcow2" },
+  { "qcow2", "resize-extended", "cluster_size=16384,extended_l2=on", NULL,
+    CRASH_DISCARD_ZERO | CRASH_RESIZE | CRASH_SHRINK, 0, "qcow2" },
+  { "qcow2", "resize-lazy", "cluster_size=1024,lazy_refcounts=on", NULL,
+    CRASH_DISCARD_ZERO | CRASH_PACKS | CRASH_RESIZE | CRASH_SHRINK, 0, "qcow2" },
+  { "qcow2", "resize-backing", "cluster_size=1024", NULL, QCOW2_V3 | CRASH_RESIZE | CRASH_SHRINK, 0,
+    "qcow2" },
+  { "qcow2", "zstd", "cluster_size=4096,compression_type=zstd", NULL, QCOW2_V3, 0, "qcow2" },
+  { "qcow2", "refcount-1", "cluster_size=2048,refcount_bits=1", NULL, QCOW2_V3, 0, "qcow2" },
+  { "qcow2", "refcount-2", "cluster_size=2048,refcount_bits=2", NULL, QCOW2_V3, 0, "qcow2" },
+  { "qcow2", "refcount-4", "cluster_size=2048,refcount_bits=4", NULL, QCOW2_V3, 0, "qcow2" },
+  { "qcow2", "refcount-8", "cluster_size=1024,refcount_bits=8", NULL, QCOW2_V3, 0, "qcow2" },
+  { "qcow2", "refcount-32", "cluster_size=1024,refcount_bits=32", NULL, QCOW2_V3, 0, "qcow2" },
+  { "qcow2", "refcount-64", "cluster_size=512,refcount_bits=64", NULL, QCOW2_V3, 0, "qcow2" },
+};
+
+typedef struct Run {
+  const CrashCase *kind;
+  uint32_t seed;
+} Run;
+
+static bool
+is_built (const CrashCase *kind)
+{
+  if (tn_class_find (TN_KIND_FORMAT, kind->driver, NULL)) {
+    return true;
+  }
+  g_test_skip ("the format has not been built");
+  return false;
+}
+
+static void
+test_cuts (gconstpointer data)
+{
+  const Run *run = data;
+  if (is_built (run->kind)) {
+    crash_test_cuts (run->kind, run->seed);
+  }
+}
+
+static void
+test_faults (gconstpointer data)
+{
+  const Run *run = data;
+  if (is_built (run->kind)) {
+    crash_test_faults (run->kind, run->seed);
+  }
+}
+
+static unsigned
+number_from (const char *variable, unsigned otherwise)
+{
+  const char *text = g_getenv (variable);
+  return text ? (unsigned) strtoul (text, NULL, 10) : otherwise;
+}
+
+static void
+add_runs (const CrashCase *kind, uint32_t seed)
+{
+  g_autofree char *cuts = g_strdup_printf ("/%s/%s/cut/%u", kind->driver, kind->label, seed),
+                  *faults = g_strdup_printf ("/%s/%s/fault/%u", kind->driver, kind->label, seed);
+  const Run run = { kind, seed };
+  g_test_add_data_func_full (cuts, g_memdup2 (&run, sizeof run), test_cuts, g_free);
+  g_test_add_data_func_full (faults, g_memdup2 (&run, sizeof run), test_faults, g_free);
+}
+
+int
+main (int argc, char **argv)
+{
+  g_test_init (&argc, &argv, NULL);
+  const unsigned rounds = number_from ("TENON_CRASH_ROUNDS", 3), first = number_from ("TENON_CRASH_SEED", 1);
+  for (size_t i = 0; i < G_N_ELEMENTS (cases); i++) {
+    for (unsigned seed = first; seed < first + rounds; seed++) {
+      add_runs (&cases[i], seed);
+    }
+  }
+  const int status = g_test_run ();
+  mem_disks_free ();
+  return status;
+}
