@@ -72,6 +72,66 @@ preallocate (Qcow2 *q, uint64_t from, uint64_t end, TnPrealloc prealloc, GError 
   return ret;
 }
 
+/* ---- What lies behind the end ---- */
+
+static bool
+is_empty_entry (Qcow2Entry entry)
+{
+  return entry.raw == 0 && entry.bitmap == 0;
+}
+
+static bool
+slice_is_empty_from (const Qcow2 *q, const void *slice, unsigned index)
+{
+  while (index < qcow2_slice_entries (q) && is_empty_entry (qcow2_entry_load (q, slice, index))) {
+    index++;
+  }
+  return index == qcow2_slice_entries (q);
+}
+
+/* Forgets the entries from @at to the end of its slice. */
+static int
+forget_rest_of_slice (Qcow2 *q, uint64_t at, GError **error)
+{
+  TnMetaSlice *slice;
+  int ret = qcow2_l2_get (q, at, &slice, error);
+  if (ret < 0 || slice == NULL) {
+    return ret;
+  }
+  const bool empty = slice_is_empty_from (q, tn_meta_data (slice), qcow2_slice_index (q, at));
+  tn_meta_put (slice);
+  if (empty || (ret = qcow2_l2_order (q, false, error)) < 0
+      || (ret = qcow2_l2_get_writable (q, at, &slice, error)) < 0) {
+    return ret;
+  }
+  for (unsigned i = qcow2_slice_index (q, at); i < qcow2_slice_entries (q); i++) {
+    qcow2_free_entry (q, qcow2_entry_load (q, tn_meta_data (slice), i));
+    qcow2_entry_store (q, tn_meta_data (slice), i, (Qcow2Entry){ 0, 0 });
+  }
+  tn_meta_dirty (slice);
+  tn_meta_put (slice);
+  return 0;
+}
+
+/* Forgets all clusters behind the one in which a disk of @size bytes ends: what shrinking cuts off, or what
+ * shrinking that was interrupted, or the state of a virtual machine, has left there. */
+static int
+forget_behind (Qcow2 *q, uint64_t size, GError **error)
+{
+  const uint64_t table = 1ull << (q->cluster_bits + q->l2_bits), step = (uint64_t) qcow2_slice_entries (q)
+                                                                        << q->cluster_bits;
+  uint64_t at = (size + q->cluster_size - 1) & ~(uint64_t) (q->cluster_size - 1);
+  int ret = 0;
+  while (ret == 0 && (at & (table - 1))) {
+    ret = forget_rest_of_slice (q, at, error);
+    at = (at | (step - 1)) + 1;
+  }
+  for (uint64_t i = qcow2_l1_index (q, at); ret == 0 && i < q->l1_size; i++) {
+    ret = qcow2_l2_drop (q, i, error);
+  }
+  return ret;
+}
+
 /* ---- Growing ---- */
 
 /* How far a backing file could show through behind the old end of the disk. */
@@ -168,6 +228,9 @@ write_size (Qcow2 *q, uint64_t size, GError **error)
     return ret;
   }
   q->size = size;
+  if (q->node) {
+    tn_node_set_size (q->node, size); /* even if a later step fails */
+  }
   return qcow2_barrier (q, error);
 }
 
@@ -191,7 +254,8 @@ grow (Qcow2 *q, uint64_t size, TnPrealloc prealloc, GError **error)
   if (q->external && q->node && (ret = tn_node_resize (q->data, size, prealloc, error)) < 0) {
     return ret;
   }
-  if ((ret = clear_tail (q, old, size, error)) < 0 || (ret = clear_beyond (q, old, size, error)) < 0) {
+  if ((ret = forget_behind (q, old, error)) < 0 || (ret = clear_tail (q, old, size, error)) < 0
+      || (ret = clear_beyond (q, old, size, error)) < 0) {
     return ret;
   }
   if ((prealloc != TN_PREALLOC_OFF || raw) && (ret = preallocate (q, old, size, prealloc, error)) < 0) {
@@ -202,35 +266,6 @@ grow (Qcow2 *q, uint64_t size, TnPrealloc prealloc, GError **error)
 }
 
 /* ---- Shrinking ---- */
-
-/* Forgets the entries from @from to the end of its L2 table. */
-static int
-forget_rest_of_table (Qcow2 *q, uint64_t from, GError **error)
-{
-  const uint64_t span = 1ull << (q->cluster_bits + q->l2_bits), end = (from | (span - 1)) + 1;
-  const uint64_t index = qcow2_l1_index (q, from);
-  if (index >= q->l1_size || q->l1[index] == 0) {
-    return 0;
-  }
-  for (uint64_t at = from; at < end;) {
-    TnMetaSlice *slice;
-    int ret = qcow2_l2_get_writable (q, at, &slice, error);
-    if (ret < 0) {
-      return ret;
-    }
-    if ((ret = qcow2_l2_order (q, false, error)) < 0) {
-      tn_meta_put (slice);
-      return ret;
-    }
-    for (unsigned i = qcow2_slice_index (q, at); i < qcow2_slice_entries (q); i++, at += q->cluster_size) {
-      qcow2_free_entry (q, qcow2_entry_load (q, tn_meta_data (slice), i));
-      qcow2_entry_store (q, tn_meta_data (slice), i, (Qcow2Entry){ 0, 0 });
-    }
-    tn_meta_dirty (slice);
-    tn_meta_put (slice);
-  }
-  return 0;
-}
 
 /* Cuts free clusters off the end of the file. */
 static int
@@ -257,22 +292,9 @@ trim_file (Qcow2 *q, GError **error)
 static int
 shrink (Qcow2 *q, uint64_t size, GError **error)
 {
-  const uint64_t cluster_end = (size + q->cluster_size - 1) & ~(uint64_t) (q->cluster_size - 1);
-  const uint64_t first_unused = qcow2_l1_needed (q, cluster_end);
   int ret = qcow2_sync (q, error);
-  if (ret < 0 || (ret = write_size (q, size, error)) < 0) {
-    return ret;
-  }
-  if (qcow2_l1_index (q, cluster_end) < first_unused
-      && (ret = forget_rest_of_table (q, cluster_end, error)) < 0) {
-    return ret;
-  }
-  for (uint64_t i = first_unused; i < q->l1_size; i++) {
-    if ((ret = qcow2_l2_drop (q, i, error)) < 0) {
-      return ret;
-    }
-  }
-  if ((ret = qcow2_settle (q, error)) < 0 || (ret = trim_file (q, error)) < 0) {
+  if (ret < 0 || (ret = write_size (q, size, error)) < 0 || (ret = forget_behind (q, size, error)) < 0
+      || (ret = qcow2_settle (q, error)) < 0 || (ret = trim_file (q, error)) < 0) {
     return ret;
   }
   return q->external ? tn_node_resize (q->data, size, TN_PREALLOC_OFF, error) : 0;
