@@ -51,6 +51,10 @@ static const CrashCase cases[] = {
   { "qcow2", "refcount-8", "cluster_size=1024,refcount_bits=8", NULL, QCOW2_V3, 0, "qcow2" },
   { "qcow2", "refcount-32", "cluster_size=1024,refcount_bits=32", NULL, QCOW2_V3, 0, "qcow2" },
   { "qcow2", "refcount-64", "cluster_size=512,refcount_bits=64", NULL, QCOW2_V3, 0, "qcow2" },
+  { "qed", "clusters-4k", "cluster_size=4k,table_size=2", NULL, CRASH_BACKING | CRASH_LEAKS_STAY, 0, "qed" },
+  { "qed", "resize", "cluster_size=4k,table_size=4", NULL, CRASH_RESIZE | CRASH_LEAKS_STAY, 0, "qed" },
+  { "qed", "resize-backing", "cluster_size=4k,table_size=2", NULL,
+    CRASH_BACKING | CRASH_RESIZE | CRASH_LEAKS_STAY, 0, "qed" },
 };
 
 typedef struct Run {

@@ -90,8 +90,15 @@ def choose_raw(rng, backing):
     return Choice(['preallocation=' + rng.choice(('off', 'falloc', 'full'))], 4096, {'resize'})
 
 
+def choose_qed(rng, backing):
+    bits = rng.choice((12, 12, 13, 16, 16, 20))
+    return Choice([f'cluster_size={1 << bits}', f'table_size={rng.choice((2, 4, 8, 16))}'], 1 << bits,
+                  set() if backing else {'resize'})  # QEMU can't hide what a longer backing file has there
+
+
 FORMATS = [
     Format('qcow2', choose_qcow2, True, pack_qcow2, 512, 6 << 20, 25),
+    Format('qed', choose_qed, True, None, 512, 6 << 20, 15),
     Format('raw', choose_raw, False, None, 512, 2 << 20, 3),
 ]
 
