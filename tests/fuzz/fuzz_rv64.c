@@ -3,8 +3,8 @@
  * The decoders of the rv64 CPU: every word must decode to something that the interpreter knows, with register
  * slots inside the register file.
  */
-#include "../../plugins/cpus/rv64/ops.h"
-#include "../../plugins/cpus/rv64/rv64.h"
+#include "ops.h"
+#include "rv64.h"
 
 int LLVMFuzzerTestOneInput (const uint8_t *data, size_t size);
 

@@ -23,7 +23,7 @@ for name in "$@"; do
   mkdir -p "$work/corpus"
   seeds=()
   [ -d "$here/corpus/$name" ] && seeds=("$here/corpus/$name")
-  if "$program" -max_total_time="$seconds" -rss_limit_mb=1024 -timeout=10 -artifact_prefix="$work/" -print_final_stats=1 \
+  if "$program" -max_total_time="$seconds" -rss_limit_mb=1024 -malloc_limit_mb=256 -timeout=10 -artifact_prefix="$work/" -print_final_stats=1 \
        "$work/corpus" "${seeds[@]}" >"$work/log" 2>&1; then
     echo "ok $name: $(sed -n 's/^stat::number_of_executed_units: *//p' "$work/log") runs in $seconds s"
     passed=$((passed + 1))

@@ -1,0 +1,165 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* Writing to a fuzzed image, within one window of the disk whose contents are followed. */
+#include "format-fuzz-private.h"
+
+#define WINDOW (256u << 10)
+#define MAX_CHANGES 12u
+#define MOST_CHANGED 40000u
+
+typedef struct Window {
+  Fuzz *fuzz;
+  TnNode *node;
+  uint64_t start, length;
+  uint8_t *expected; /* NULL: nothing is known, the image is damaged */
+} Window;
+
+static void
+compare (const Window *window, uint64_t start, uint64_t length, const char *when)
+{
+  g_autofree uint8_t *found = g_malloc (length);
+  g_autoptr (GError) error = NULL;
+  if (tn_node_read (window->node, window->start + start, found, length, &error) < 0) {
+    g_error ("%s: reading at %" G_GUINT64_FORMAT " failed: %s", when, window->start + start, error->message);
+  }
+  for (uint64_t i = 0; i < length; i++) {
+    if (found[i] != window->expected[start + i]) {
+      g_error ("%s: byte %" G_GUINT64_FORMAT " is 0x%02x instead of 0x%02x", when, window->start + start + i,
+               found[i], window->expected[start + i]);
+    }
+  }
+}
+
+/* What was discarded, or should have been written but failed, may hold anything; but only there. */
+static void
+read_anew (Window *window, uint64_t start, uint64_t length)
+{
+  if (tn_node_read (window->node, window->start + start, window->expected + start, length, NULL) < 0) {
+    g_clear_pointer (&window->expected, g_free);
+  }
+}
+
+static int
+write_bytes (Window *window, uint64_t start, uint64_t length, uint32_t flags)
+{
+  g_autofree uint8_t *bytes = g_malloc (length);
+  const uint8_t value = (uint8_t) fuzz_random (window->fuzz, 256);
+  for (uint64_t i = 0; i < length; i++) {
+    bytes[i] = (uint8_t) (value + i / 512);
+  }
+  const struct iovec iov = { bytes, length };
+  const int ret = tn_node_writev (window->node, window->start + start, &iov, 1, flags, NULL);
+  if (ret == 0 && window->expected) {
+    memcpy (window->expected + start, bytes, length);
+  }
+  return ret;
+}
+
+static int
+write_zeroes (Window *window, uint64_t start, uint64_t length)
+{
+  const uint32_t flags = fuzz_random (window->fuzz, 2) ? TN_REQUEST_MAY_UNMAP : 0;
+  const int ret = tn_node_write_zeroes (window->node, window->start + start, length, flags, NULL);
+  if (ret == 0 && window->expected) {
+    memset (window->expected + start, 0, length);
+  }
+  return ret;
+}
+
+static void
+change_once (Window *window)
+{
+  uint64_t start = fuzz_random (window->fuzz, window->length);
+  uint64_t length = 1 + fuzz_random (window->fuzz, MIN (MOST_CHANGED, window->length - start));
+  if (fuzz_random (window->fuzz, 2)) {
+    start &= ~UINT64_C (4095);
+    length = MIN ((length | 4095) + 1, window->length - start);
+  }
+  int ret = -EINVAL;
+  switch (fuzz_random (window->fuzz, 8)) {
+  case 0:
+    ret = write_zeroes (window, start, length);
+    break;
+  case 1:
+    (void) tn_node_discard (window->node, window->start + start, length, NULL);
+    break;
+  case 2:
+    ret = write_bytes (window, start, length, TN_REQUEST_PACKED);
+    break;
+  case 3:
+    (void) tn_node_flush (window->node, NULL);
+    return;
+  default:
+    ret = write_bytes (window, start, length, 0);
+    break;
+  }
+  if (ret < 0 && window->expected) {
+    read_anew (window, start, length);
+  }
+}
+
+static bool
+open_window (Window *window)
+{
+  window->node = fuzz_open (window->fuzz, TN_OPEN_WRITE | TN_OPEN_RESIZE | TN_OPEN_UNMAP);
+  return window->node != NULL;
+}
+
+static void
+place_window (Window *window)
+{
+  const uint64_t size = tn_node_size (window->node), room = size - MIN (size, WINDOW);
+  static const unsigned parts[] = { 0, 1, 2 }; /* begin, somewhere, end */
+  const uint64_t part = parts[fuzz_random (window->fuzz, 3)];
+  window->length = MIN (size, WINDOW);
+  window->start = part == 0 ? 0 : part == 1 ? fuzz_random (window->fuzz, room + 1) & ~UINT64_C (511) : room;
+}
+
+static void
+change_window (Window *window)
+{
+  for (unsigned i = 0; i < MAX_CHANGES && window->length; i++) {
+    change_once (window);
+  }
+  if (fuzz_random (window->fuzz, 4) == 0) {
+    (void) tn_node_resize (window->node, tn_node_size (window->node) + 65536, TN_PREALLOC_OFF, NULL);
+  }
+}
+
+/* The same after it was closed and opened again, and nothing was broken on the way. */
+static void
+look_again (Window *window)
+{
+  if (!fuzz_is_sound (window->fuzz)) {
+    g_error ("check finds errors in an image that was sound before it was written");
+  }
+  if (!window->expected || !window->length) {
+    return;
+  }
+  if (!open_window (window)) {
+    g_error ("an image that was sound does not open again after it was written");
+  }
+  compare (window, 0, window->length, "opened again");
+  (void) tn_node_close (window->node, NULL);
+}
+
+void
+fuzz_write (Fuzz *fuzz, bool sound)
+{
+  Window window = { .fuzz = fuzz };
+  if (!open_window (&window)) {
+    return;
+  }
+  place_window (&window);
+  if (sound) {
+    window.expected = g_malloc (window.length + 1);
+    read_anew (&window, 0, window.length);
+  }
+  change_window (&window);
+  if (window.expected && window.length) {
+    compare (&window, 0, window.length, "written");
+  }
+  if (tn_node_close (window.node, NULL) == 0 && sound) {
+    look_again (&window);
+  }
+  g_free (window.expected);
+}
