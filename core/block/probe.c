@@ -31,10 +31,10 @@ read_ends (TnNode *node, Ends *ends, GError **error)
 }
 
 static const char *
-probe_ends (const Ends *ends)
+probe_ends (const char *filename, const Ends *ends)
 {
-  const char *name =
-      tn_format_probe (ends->head, ends->head_length, ends->tail, ends->tail_length, ends->size);
+  const char *name = tn_format_probe_named (filename, ends->head, ends->head_length, ends->tail,
+                                            ends->tail_length, ends->size);
   if (!name)
     return NULL;
   const TnClass *class = tn_class_find (TN_KIND_FORMAT, name, NULL);
@@ -51,7 +51,7 @@ tn_probe_node (TnNode *file, const char **format, GError **error)
   g_autofree Ends *ends = g_new (Ends, 1);
   int rc = read_ends (file, ends, error);
   if (!rc)
-    *format = probe_ends (ends);
+    *format = probe_ends (tn_node_filename (file), ends);
   return rc;
 }
 
@@ -79,7 +79,7 @@ tn_probe_guard (TnNode *node, const TnRequest *request, GError **error)
     return rc;
   bool head = overlay (request, 0, ends->head, ends->head_length);
   bool tail = overlay (request, ends->tail_offset, ends->tail, ends->tail_length);
-  const char *becomes = head || tail ? probe_ends (ends) : NULL;
+  const char *becomes = head || tail ? probe_ends (NULL, ends) : NULL;
   if (!becomes)
     return 0;
   return tn_fail (

@@ -163,6 +163,16 @@ submit_uring (TnLoop *loop, TnFdOp *op)
     tn_fd_op_finish_later (loop, op, -ENOSYS);
 }
 
+/* A ring takes several at once for less. */
+static void
+submit_call (TnLoop *loop, TnFdOp *op)
+{
+  if (loop->in_flight == 0)
+    tn_fd_op_finish_later (loop, op, call (op));
+  else
+    submit_default (loop, op);
+}
+
 void
 tn_loop_submit (TnLoop *loop, TnFdOp *op)
 {
@@ -179,6 +189,9 @@ tn_loop_submit (TnLoop *loop, TnFdOp *op)
   case TN_FD_ENGINE_THREADS:
     tn_fd_op_submit_threads (loop, op);
     break;
+  case TN_FD_ENGINE_CALL:
+    submit_call (loop, op);
+    break;
   default:
     tn_fd_op_finish_later (loop, op, -EINVAL);
   }
@@ -193,6 +206,7 @@ tn_loop_has_engine (TnLoop *loop, TnFdEngine engine, GError **error)
   switch (engine) {
   case TN_FD_ENGINE_DEFAULT:
   case TN_FD_ENGINE_THREADS:
+  case TN_FD_ENGINE_CALL:
     return 0;
   case TN_FD_ENGINE_LINUX_AIO:
     return tn_aio_available (loop, error);

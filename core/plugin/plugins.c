@@ -5,13 +5,12 @@
 
 #include <dlfcn.h>
 #include <sys/auxv.h>
-#include <sys/stat.h>
 
 #include "plugin/registry.h"
 
 /* The folder that stands beside the library itself, so that a build folder or a moved prefix finds its own
  * plugins; else the one chosen at configure time. */
-static char *
+static TnDirectory *
 builtin_directory (void)
 {
   Dl_info self;
@@ -19,11 +18,13 @@ builtin_directory (void)
     g_autofree char *library = g_canonicalize_filename (self.dli_fname, NULL);
     g_autofree char *folder = g_path_get_dirname (library);
     g_autofree char *path = g_build_filename (folder, "tenon", "plugins", NULL);
-    struct stat st;
-    if (stat (path, &st) == 0 && S_ISDIR (st.st_mode))
-      return g_steal_pointer (&path);
+    TnDirectory *directory = tn_directory_new (path);
+    int r = tn_directory_check (directory, NULL);
+    if (r != -ENOENT && r != -ENOTDIR)
+      return directory;
+    tn_directory_free (directory);
   }
-  return g_strdup (TN_PLUGIN_DIR);
+  return tn_directory_new (TN_PLUGIN_DIR);
 }
 
 static void
@@ -44,8 +45,7 @@ make_registry (void)
   bool privileged = getauxval (AT_SECURE) != 0;
   if (!privileged)
     append_environment (registry);
-  g_autofree char *builtin = builtin_directory ();
-  tn_registry_append_directory (registry, builtin, true);
+  tn_registry_append (registry, builtin_directory (), true);
   const char *allowed = privileged ? NULL : g_getenv ("TENON_PLUGINS");
   if (allowed && *allowed)
     tn_registry_allow_later (registry, allowed);
@@ -96,7 +96,14 @@ tn_class_find_scheme (const char *scheme, GError **error)
 const char *
 tn_format_probe (const void *head, size_t head_length, const void *tail, size_t tail_length, uint64_t size)
 {
-  return tn_registry_probe (the_registry (), head, head_length, tail, tail_length, size);
+  return tn_format_probe_named (NULL, head, head_length, tail, tail_length, size);
+}
+
+const char *
+tn_format_probe_named (const char *filename, const void *head, size_t head_length, const void *tail,
+                       size_t tail_length, uint64_t size)
+{
+  return tn_registry_probe (the_registry (), filename, head, head_length, tail, tail_length, size);
 }
 
 void

@@ -1,7 +1,10 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* Recognising images by the magic numbers in the manifests. */
+#include "plugin/kinds.h"
 #include "plugin/registry.h"
 #include "plugin/scan.h"
+
+#define FORMAT_PREFIX "format-"
 
 typedef struct Image {
   const uint8_t *head, *tail;
@@ -51,26 +54,54 @@ class_matches (const TnManifestClass *class, const Image *image)
   return longest;
 }
 
+/* The best match so far. */
+typedef struct Best {
+  const char *name;
+  uint32_t length;
+} Best;
+
+static void
+consider_plugin (const TnManifest *manifest, const Image *image, Best *best)
+{
+  for (unsigned i = 0; i < manifest->n_classes; i++) {
+    const TnManifestClass *class = &manifest->classes[i];
+    uint32_t length = class->info.kind == TN_KIND_FORMAT ? class_matches (class, image) : 0;
+    /* The longest match is the most specific; among equals the name decides, so that order doesn't. */
+    if (length < best->length || length == 0
+        || (length == best->length && strcmp (class->info.name, best->name) >= 0))
+      continue;
+    *best = (Best){ class->info.name, length };
+  }
+}
+
+/* Most images are called what they are: then one manifest is read instead of all. */
+static void
+consider_suffix (TnRegistry *registry, const char *filename, const Image *image, Best *best)
+{
+  const char *dot = filename ? strrchr (filename, '.') : NULL;
+  if (!dot || !tn_name_is_valid (dot + 1))
+    return;
+  g_autofree char *plugin = g_strconcat (FORMAT_PREFIX, dot + 1, NULL);
+  tn_scan_plugin (registry, plugin);
+  const TnKnown *known = tn_scan_known (registry, plugin);
+  if (known)
+    consider_plugin (known->manifest, image, best);
+}
+
 const char *
-tn_registry_probe (TnRegistry *registry, const void *head, size_t head_length, const void *tail,
-                   size_t tail_length, uint64_t size)
+tn_registry_probe (TnRegistry *registry, const char *filename, const void *head, size_t head_length,
+                   const void *tail, size_t tail_length, uint64_t size)
 {
   Image image = { head, tail, head_length, tail_length, size };
-  const char *best = NULL;
-  uint32_t longest = 0;
+  Best best = { NULL, 0 };
   G_GNUC_UNUSED g_autoptr (GMutexLocker) locker = g_mutex_locker_new (&registry->lock);
-  tn_scan_prefix (registry, "format-", false);
+  consider_suffix (registry, filename, &image, &best);
+  if (best.name)
+    return best.name;
+  tn_scan_prefix (registry, FORMAT_PREFIX, false);
   for (guint i = 0; i < registry->known->len; i++) {
     const TnKnown *known = g_ptr_array_index (registry->known, i);
-    for (unsigned j = 0; j < known->manifest->n_classes; j++) {
-      const TnManifestClass *class = &known->manifest->classes[j];
-      uint32_t length = class->info.kind == TN_KIND_FORMAT ? class_matches (class, &image) : 0;
-      /* The longest match is the most specific; among equals the name decides, so that order doesn't. */
-      if (length < longest || length == 0 || (length == longest && strcmp (class->info.name, best) >= 0))
-        continue;
-      best = class->info.name;
-      longest = length;
-    }
+    consider_plugin (known->manifest, &image, &best);
   }
-  return best;
+  return best.name;
 }

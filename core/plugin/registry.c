@@ -78,8 +78,13 @@ tn_registry_free (TnRegistry *registry)
 void
 tn_registry_append_directory (TnRegistry *registry, const char *path, bool optional)
 {
+  tn_registry_append (registry, tn_directory_new (path), optional);
+}
+
+void
+tn_registry_append (TnRegistry *registry, TnDirectory *directory, bool optional)
+{
   G_GNUC_UNUSED g_autoptr (GMutexLocker) locker = g_mutex_locker_new (&registry->lock);
-  TnDirectory *directory = tn_directory_new (path);
   directory->optional = optional;
   g_ptr_array_add (registry->directories, directory);
 }

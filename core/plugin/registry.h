@@ -43,14 +43,16 @@ void tn_registry_free (TnRegistry *registry);
 
 /* @optional: nothing is said when the folder doesn't exist. */
 void tn_registry_append_directory (TnRegistry *registry, const char *path, bool optional);
+/* The same; takes over @directory. */
+void tn_registry_append (TnRegistry *registry, TnDirectory *directory, bool optional);
 int tn_registry_add_directory (TnRegistry *registry, const char *path, GError **error);
 int tn_registry_allow (TnRegistry *registry, const char *list, GError **error);
 /* The same; a mistake in @list is reported by the first look-up. */
 void tn_registry_allow_later (TnRegistry *registry, const char *list);
 const TnClass *tn_registry_find (TnRegistry *registry, TnKind kind, const char *name, GError **error);
 const TnClass *tn_registry_find_scheme (TnRegistry *registry, const char *scheme, GError **error);
-const char *tn_registry_probe (TnRegistry *registry, const void *head, size_t head_length, const void *tail,
-                               size_t tail_length, uint64_t size);
+const char *tn_registry_probe (TnRegistry *registry, const char *filename, const void *head,
+                               size_t head_length, const void *tail, size_t tail_length, uint64_t size);
 int tn_registry_foreach (TnRegistry *registry, TnKind kind,
                          void (*visit) (const TnClassInfo *info, void *opaque),
                          void (*damaged) (const char *path, const GError *why, void *opaque), void *opaque,

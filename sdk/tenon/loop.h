@@ -86,7 +86,11 @@ typedef enum TnFdEngine {
   TN_FD_ENGINE_DEFAULT = 0, /**< io_uring if the loop has it, else threads */
   TN_FD_ENGINE_URING = 1,
   TN_FD_ENGINE_LINUX_AIO = 2, /**< needs O_DIRECT to be asynchronous */
-  TN_FD_ENGINE_THREADS = 3
+  TN_FD_ENGINE_THREADS = 3,
+  /** A plain system call by the loop itself if nothing else is under way, else as DEFAULT.  For descriptors
+   * that never wait (a file in memory) and short operations: io_uring would hand them to a thread of the
+   * kernel. */
+  TN_FD_ENGINE_CALL = 4
 } TnFdEngine;
 
 /**

@@ -146,6 +146,11 @@ TN_API const TnClass *tn_class_find_scheme (const char *scheme, GError **error);
 TN_API const char *tn_format_probe (const void *head, size_t head_length, const void *tail,
                                     size_t tail_length, uint64_t size);
 
+/** The same for a file called @filename (may be NULL).  The plugin that has the name of the file's suffix is
+ * asked first; when its magic matches, no other manifest is read. */
+TN_API const char *tn_format_probe_named (const char *filename, const void *head, size_t head_length,
+                                          const void *tail, size_t tail_length, uint64_t size);
+
 /** Calls @visit for every plugin loaded so far, with the reason ("format 'qcow2' of disk.qcow2"). */
 TN_API void tn_plugins_foreach_loaded (void (*visit) (const TnPlugin *plugin, const char *path,
                                                       const char *why, void *opaque),

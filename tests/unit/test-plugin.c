@@ -357,8 +357,8 @@ test_precedence (Folder *folder, gconstpointer data)
 static const char *
 probe (const Folder *folder, const char *bytes, size_t length)
 {
-  return tn_registry_probe (folder->registry, bytes, MIN (length, 16), bytes + length - MIN (length, 16),
-                            MIN (length, 16), length);
+  return tn_registry_probe (folder->registry, NULL, bytes, MIN (length, 16),
+                            bytes + length - MIN (length, 16), MIN (length, 16), length);
 }
 
 static void
@@ -373,7 +373,27 @@ test_probe (Folder *folder, gconstpointer data)
   g_assert_null (probe (folder, "fixturE!", 8));
   g_assert_null (probe (folder, "FIX", 3));
   g_assert_null (probe (folder, "", 0));
-  g_assert_null (tn_registry_probe (folder->registry, "", 0, "", 0, UINT64_MAX));
+  g_assert_null (tn_registry_probe (folder->registry, NULL, "", 0, "", 0, UINT64_MAX));
+}
+
+static const char *
+probe_named (const Folder *folder, const char *filename)
+{
+  return tn_registry_probe (folder->registry, filename, "FIX\x01\x02", 5, "FIX\x01\x02", 5, 5);
+}
+
+/* A matching plugin named like the suffix is taken without a look at the others. */
+static void
+test_probe_suffix (Folder *folder, gconstpointer data)
+{
+  add_manifest (folder, "format", "shorter", "magics=0:464958");
+  add_manifest (folder, "format", "other", "magics=0:00");
+  add_manifest (folder, "format", "longer", "magics=0:4649580102");
+  g_assert_cmpstr (probe_named (folder, "disk.shorter"), ==, "shorter");
+  g_assert_cmpstr (probe_named (folder, "a.longer/disk"), ==, "longer");
+  g_assert_cmpstr (probe_named (folder, "disk.other"), ==, "longer");
+  g_assert_cmpstr (probe_named (folder, "disk.img"), ==, "longer");
+  g_assert_cmpstr (probe_named (folder, "disk."), ==, "longer");
 }
 
 static void
@@ -472,6 +492,7 @@ main (int argc, char **argv)
   add ("/plugin/allow", test_allow);
   add ("/plugin/precedence", test_precedence);
   add ("/plugin/probe", test_probe);
+  add ("/plugin/probe-suffix", test_probe_suffix);
   add ("/plugin/loaded", test_loaded);
   add ("/plugin/load-file", test_load_file);
   add ("/plugin/threads", test_threads);

@@ -37,7 +37,7 @@ test_found (void)
   g_assert_cmpstr (class->name, ==, "fixture");
   const TnFormatOps *ops = class->ops;
   g_assert_nonnull (ops->map);
-  g_assert_cmpstr (tn_registry_probe (registry, "FIX\x01", 4, "FIX\x01", 4, 4), ==, "fixture");
+  g_assert_cmpstr (tn_registry_probe (registry, NULL, "FIX\x01", 4, "FIX\x01", 4, 4), ==, "fixture");
   g_assert_nonnull (tn_registry_find_scheme (registry, "fix", &error));
   g_string_truncate (seen, 0);
   tn_registry_foreach_loaded (registry, see_loaded, seen);

@@ -3,7 +3,9 @@
 #include "file.h"
 
 #include <fcntl.h>
+#include <linux/magic.h>
 #include <sys/stat.h>
+#include <sys/vfs.h>
 #include <unistd.h>
 
 void
@@ -119,6 +121,16 @@ file_choose_engine (FileState *s, const char *aio, uint32_t flags, GError **erro
   return tn_loop_has_engine (tn_loop_current (), s->engine, error);
 }
 
+/* A look at an image's headers needs no engine, and so not to know. */
+static bool
+file_is_in_memory (const FileState *s, uint32_t flags)
+{
+  struct statfs fs;
+
+  return (flags & TN_OPEN_NO_IO) == 0 && s->engine != TN_FD_ENGINE_THREADS && fstatfs (s->fd, &fs) == 0
+         && fs.f_type == TMPFS_MAGIC;
+}
+
 static int
 file_open_size (FileState *s, const struct stat *st, GError **error)
 {
@@ -149,6 +161,7 @@ file_open_checked (TnNode *node, FileState *s, const TnOptions *options, const s
   if (r < 0)
     return r;
   s->alignment = limits.request_alignment;
+  s->in_memory = file_is_in_memory (s, flags);
   tn_node_set_limits (node, &limits);
   tn_node_set_size (node, s->size);
   return 0;

@@ -35,6 +35,7 @@ typedef enum FileLacks {
 typedef struct FileState {
   int fd; /* the number never changes while open: reopen() replaces what stands behind it */
   uint8_t engine;
+  bool in_memory; /* on tmpfs, with an engine that would only use a thread of the kernel */
   bool block_device;
   bool locks;
   bool lock_required;   /* locking=on: a file system without locks is an error */

@@ -153,25 +153,33 @@ file_can_lock (int fd)
   return fcntl (fd, F_OFD_GETLK, &lock) == 0;
 }
 
+static int
+file_without_locks (FileState *s, GError **error)
+{
+  if (s->lock_required)
+    return tn_fail (error, TN_BLOCK_ERROR, ENOTSUP,
+                    "locking=on was given for '%s', but its file system has no locks: use locking=auto",
+                    s->filename);
+  s->locks = false;
+  return 0;
+}
+
 int
 file_set_permissions (TnNode *node, uint32_t permissions, uint32_t shared, GError **error)
 {
   FileState *s = tn_node_state (node);
   uint32_t unshared = ~shared & FILE_LOCK_ALL;
+  g_autoptr (GError) why = NULL;
   int r;
 
   permissions &= FILE_LOCK_ALL;
   if (!s->locks)
     return 0;
-  if (s->permissions == 0 && s->unshared == 0 && !file_can_lock (s->fd)) {
-    if (s->lock_required)
-      return tn_fail (error, TN_BLOCK_ERROR, ENOTSUP,
-                      "locking=on was given for '%s', but its file system has no locks: use locking=auto",
-                      s->filename);
-    s->locks = false;
-    return 0;
-  }
-  r = file_lock (s->fd, s->filename, s->permissions, s->unshared, permissions, unshared, error);
+  r = file_lock (s->fd, s->filename, s->permissions, s->unshared, permissions, unshared, &why);
+  if (r < 0 && s->permissions == 0 && s->unshared == 0 && !file_can_lock (s->fd))
+    return file_without_locks (s, error);
+  if (r < 0)
+    g_propagate_error (error, g_steal_pointer (&why));
   if (r < 0)
     return r;
   s->permissions = permissions;

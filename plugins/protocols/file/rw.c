@@ -5,6 +5,9 @@
 #include <limits.h>
 #include <unistd.h>
 
+/* The longest request that the loop copies by itself when the file is in memory. */
+#define FILE_CALL_BYTES (64u << 10)
+
 #ifndef IOV_MAX
 #define IOV_MAX 1024
 #endif
@@ -150,11 +153,20 @@ file_rw_done (TnFdOp *fd, int64_t result)
   request->done (request, 0);
 }
 
+/* io_uring hands what is asked of a file in memory to a thread of the kernel, though it would not wait.  One
+ * short copy costs less than waking that thread; much is better copied there while the loop goes on. */
+static uint8_t
+file_rw_engine (const FileState *s, uint64_t length)
+{
+  return s->in_memory && length <= FILE_CALL_BYTES ? TN_FD_ENGINE_CALL : s->engine;
+}
+
 void
 file_rw_start (FileState *s, TnRequest *request, uint8_t opcode)
 {
   FileOp *op = file_op_init (s, request, opcode, file_rw_done);
 
+  op->fd.engine = file_rw_engine (s, request->length);
   op->fd.iov = request->iov;
   op->fd.n_iov = G_LIKELY (request->n_iov <= IOV_MAX) ? request->n_iov : IOV_MAX;
   tn_loop_submit (tn_loop_current (), &op->fd);
