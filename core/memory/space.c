@@ -228,6 +228,8 @@ region_map (TnRegion *region, uint64_t size, GError **error)
     return tn_fail_errno (error, TN_MACHINE_ERROR, errno,
                           "cannot map %" G_GUINT64_FORMAT " MiB of guest memory '%s', give the machine less",
                           size >> 20, region->name);
+  /* Guests use most of it sooner or later: fewer faults, fewer TLB misses.  No matter if the host has none. */
+  madvise (host, size, MADV_HUGEPAGE);
   region->entry.host = host;
   region->host_length = size;
   void *dirty = mmap (NULL, pages, PROT_READ | PROT_WRITE, flags, -1, 0);

@@ -1,8 +1,11 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * The codecs "deflate" (RFC 1951) and "zlib" (RFC 1950).  libdeflate inflates, being much faster; zlib
- * compresses, since only it can keep to a small window, and inflates streams that are longer than wanted.
+ * The codecs "deflate" (RFC 1951) and "zlib" (RFC 1950).  libdeflate inflates, being much faster.  ISA-L
+ * compresses; zlib does where a level is asked for or ISA-L is not to be had, and inflates streams that are
+ * longer than wanted.
  */
+#include "isal.h"
+
 #include <tenon/codec.h>
 
 #include <libdeflate.h>
@@ -68,8 +71,8 @@ get_inflater (void)
 /* ---- Compressing ---- */
 
 static int
-zlib_compress (int level, int window_bits, const void *in, size_t in_length, void *out, size_t out_size,
-               size_t *out_length, GError **error)
+zlib_compress_at_level (int level, int window_bits, const void *in, size_t in_length, void *out,
+                        size_t out_size, size_t *out_length, GError **error)
 {
   z_stream *stream = get_deflater (level ? level : Z_DEFAULT_COMPRESSION, window_bits);
   if (stream == NULL) {
@@ -89,6 +92,19 @@ zlib_compress (int level, int window_bits, const void *in, size_t in_length, voi
   }
   *out_length = stream->total_out;
   return 0;
+}
+
+/* @window_bits as deflateInit2() takes them: negative for a stream without a header. */
+static int
+zlib_compress (int level, int window_bits, const void *in, size_t in_length, void *out, size_t out_size,
+               size_t *out_length, GError **error)
+{
+  int r = level
+              ? -ENOTSUP
+              : isal_compress (ABS (window_bits), window_bits > 0, in, in_length, out, out_size, out_length);
+  return r != -ENOTSUP
+             ? r
+             : zlib_compress_at_level (level, window_bits, in, in_length, out, out_size, out_length, error);
 }
 
 static int
