@@ -275,7 +275,8 @@ tn_pack_read (TnNode *node, const TnExtent *extent, uint64_t offset, uint64_t le
 
 typedef struct Encode {
   TnNode *node;
-  const char *in;
+  const char *in; /* one unit: in the request, or in @gathered */
+  char *gathered;
   char *out;
   size_t unit, packed_length;
   GError *error;
@@ -305,13 +306,34 @@ store_packed (TnNode *node, uint64_t offset, const Encode *encode, GError **erro
   return rc;
 }
 
+/* Mostly the unit is one piece of the request's memory. */
+static bool
+gather (Encode *encode, const TnData *data, uint64_t offset, uint64_t length)
+{
+  uint64_t skip = offset - data->base;
+  unsigned i = 0;
+  while (i < data->n_iov && skip >= data->iov[i].iov_len)
+    skip -= data->iov[i++].iov_len;
+  if (i < data->n_iov && length == encode->unit && data->iov[i].iov_len - skip >= length) {
+    encode->in = (const char *) data->iov[i].iov_base + skip;
+    return true;
+  }
+  if (!encode->gathered)
+    encode->gathered = tn_buffer_new (encode->unit);
+  if (!encode->gathered)
+    return false;
+  tn_iov_to_buffer (data->iov, data->n_iov, offset - data->base, encode->gathered, length);
+  memset (encode->gathered + length, 0, encode->unit - length);
+  encode->in = encode->gathered;
+  return true;
+}
+
 static int
 write_unit (TnNode *node, const TnData *data, uint64_t offset, uint64_t length, Encode *encode,
             GError **error)
 {
-  char *in = (char *) encode->in;
-  tn_iov_to_buffer (data->iov, data->n_iov, offset - data->base, in, length);
-  memset (in + length, 0, encode->unit - length);
+  if (!gather (encode, data, offset, length))
+    return -ENOMEM;
   tn_co_work (encode_work, encode);
   if (encode->result == -E2BIG) {
     g_clear_error (&encode->error);
@@ -349,9 +371,9 @@ tn_pack_write (TnNode *node, const TnData *data, uint64_t offset, uint64_t lengt
     return tn_fail (error, TN_BLOCK_ERROR, EINVAL,
                     "%s: compressed writes must cover whole clusters of %" G_GUINT64_FORMAT " bytes",
                     tn_node_filename (node), unit);
-  Encode encode = { .node = node, .in = tn_buffer_new (unit), .out = tn_buffer_new (unit), .unit = unit };
-  int rc = encode.in && encode.out ? write_units (node, data, offset, end, &encode, error) : -ENOMEM;
-  free ((char *) encode.in);
+  Encode encode = { .node = node, .out = tn_buffer_new (unit), .unit = unit };
+  int rc = encode.out ? write_units (node, data, offset, end, &encode, error) : -ENOMEM;
+  free (encode.gathered);
   free (encode.out);
   return rc;
 }
