@@ -55,6 +55,10 @@ static const CrashCase cases[] = {
   { "qed", "resize", "cluster_size=4k,table_size=4", NULL, CRASH_RESIZE | CRASH_LEAKS_STAY, 0, "qed" },
   { "qed", "resize-backing", "cluster_size=4k,table_size=2", NULL,
     CRASH_BACKING | CRASH_RESIZE | CRASH_LEAKS_STAY, 0, "qed" },
+  { "vdi", "blocks-4k", "block_size=4096", NULL, CRASH_DISCARD_ZERO, 0, NULL },
+  { "vdi", "blocks-64k", "block_size=65536", NULL, CRASH_DISCARD_ZERO, 2 << 20, NULL },
+  { "vdi", "blocks-1M", "", NULL, CRASH_DISCARD_ZERO, 4 << 20, "vdi" },
+  { "vdi", "static", "static=on,block_size=4096", NULL, CRASH_DISCARD_ZERO, 0, NULL },
 };
 
 typedef struct Run {

@@ -96,10 +96,15 @@ def choose_qed(rng, backing):
                   set() if backing else {'resize'})  # QEMU can't hide what a longer backing file has there
 
 
+def choose_vdi(rng, backing):
+    return Choice([f'static={rng.choice(("on", "off", "off"))}'], 1 << 20, set())
+
+
 FORMATS = [
     Format('qcow2', choose_qcow2, True, pack_qcow2, 512, 6 << 20, 25),
     Format('qed', choose_qed, True, None, 512, 6 << 20, 15),
     Format('raw', choose_raw, False, None, 512, 2 << 20, 3),
+    Format('vdi', choose_vdi, False, None, 512, 6 << 20, 10),
 ]
 
 
