@@ -14,6 +14,7 @@ typedef struct Fuzz {
   uint64_t random;
 } Fuzz;
 
+void fuzz_fail (const char *format, ...) G_GNUC_PRINTF (1, 2) G_GNUC_NORETURN;
 uint64_t fuzz_random (Fuzz *fuzz, uint64_t below);
 /* NULL when it was refused. */
 TnNode *fuzz_open (Fuzz *fuzz, uint32_t flags);
