@@ -90,7 +90,7 @@ for size, block in ((65536 * 7, 65536), (512 * 333, 512), (4096 * 100, 4096), (3
     data = disk(size)
     for name, image in (('V0.68', v068(data, block)), ('V1.0', v2(data, block, '1.0', '<')),
                         ('V1.0, accelerated', pairs(data, block)), ('V2.0', v2(data, block)),
-                        ('V3.0', v3(data, block)), ('V4.0', v4(data, block, (0, 1))),
+                        ('V3.0', v3(data, block)), ('V4.0', v4(data, block, (0, 1, 2))),
                         ('V4.0, header last', v4(data, block, (1, 0), True))):
         path = write('a.cloop', image)
         reads_as(f'{name}, blocks of {block}', ('cloop', path), data)

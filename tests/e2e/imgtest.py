@@ -132,5 +132,7 @@ def by_qemu(name, fmt, path, data):
     status, _, text = run('qemu-img', 'convert', '-f', fmt, path, '-O', 'raw', 'qemu.raw')
     if status and 'Unknown driver' in text:
         return skip(name, f'qemu-img has no driver {fmt} (qemu-block-extra)')
+    if status and 'module is missing' in text:
+        return skip(name, f'this qemu-img lacks a codec of {fmt} (qemu-block-extra)')
     why = f'status {status}: {text}' if status else difference(read('qemu.raw'), bytes(data))
     return verdict(not why, name, why)
