@@ -48,30 +48,14 @@ tn_filename_combine (const char *base, const char *filename)
 
 /* ---- Into options ---- */
 
-/* A JSON name may hold relative file names of its own. */
-static void
-rebase_members (TnOptions *options, const char *base)
-{
-  for (size_t i = 0; i < tn_options_count (options); i++) {
-    const char *key, *value;
-    tn_options_pair (options, i, &key, &value);
-    if (!g_str_equal (key, "filename") && !g_str_has_suffix (key, ".filename"))
-      continue;
-    g_autofree char *owned_key = g_strdup (key);
-    g_autofree char *combined = tn_filename_combine (base, value);
-    tn_options_set (options, owned_key, combined);
-  }
-}
-
+/* Relative file names inside are what QEMU takes them for: relative to the current folder. */
 static int
-parse_json (const char *filename, const char *base, TnOptions **options, GError **error)
+parse_json (const char *filename, TnOptions **options, GError **error)
 {
   g_autoptr (TnOptions) parsed = tn_options_new ();
   int rc = tn_options_parse_json (parsed, filename + strlen (JSON_PREFIX), error);
   if (rc)
     return rc;
-  if (base)
-    rebase_members (parsed, base);
   *options = g_steal_pointer (&parsed);
   return 0;
 }
@@ -124,7 +108,7 @@ tn_node_parse_filename (const char *filename, const char *base, TnOptions **opti
   if (!*filename)
     return tn_fail (error, TN_BLOCK_ERROR, EINVAL, "the file name is empty");
   if (g_str_has_prefix (filename, JSON_PREFIX))
-    return parse_json (filename, base, options, error);
+    return parse_json (filename, options, error);
   g_autofree char *name = tn_filename_combine (base, filename);
   size_t length = protocol_length (name);
   /* "file:" in front of a path is stripped, wherever that protocol comes from. */

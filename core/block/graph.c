@@ -285,6 +285,8 @@ close_all (TnNode *first, GError **error)
       TnNode *child = detach_at (node, node->children->len - 1);
       if (g_atomic_int_dec_and_test (&child->references))
         dead = g_slist_append (dead, child);
+      else
+        tn_leaf_set_permissions (child, NULL); /* one user less */
     }
     free_node (node);
   }

@@ -203,12 +203,11 @@ struct TnNode {
   char *name, *filename, *identity;
   char *backing_name, *backing_format;
   GArray *children;             /* TnChild */
-  bool bears_writers;           /* a leaf that others may write to while this process only reads */
   GSList *parents;              /* TnNode *, once per edge */
   TnOptions *options;           /* of this node, checked */
   TnOptions *open_options;      /* not yet taken, while opening */
   TnOpening *context;           /* while opening */
-  uint32_t permissions, shared; /* set on the leaf by the node above */
+  uint32_t permissions, shared; /* as set_permissions() was last told */
 };
 
 static inline uint64_t
@@ -387,7 +386,8 @@ TnNode *tn_node_detach (TnNode *node, const char *role);
 int tn_node_register (TnNode *node, const char *name, GError **error);
 /* Sets what follows from class, flags, size and children. */
 void tn_node_settle (TnNode *node);
-/* Takes the locks that a leaf's flags stand for. */
+/* permission.c: takes the locks that the users of the leaf below a node ask for; fails where they exclude
+ * each other.  To be called when a leaf has got another user or other flags. */
 int tn_leaf_set_permissions (TnNode *leaf, GError **error);
 /* The leaf at the end of the "file" children. */
 TnNode *tn_node_leaf (TnNode *node);

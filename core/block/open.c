@@ -150,31 +150,6 @@ check_identity (TnOpening *opening, TnNode *leaf, GError **error)
   return 0;
 }
 
-int
-tn_leaf_set_permissions (TnNode *leaf, GError **error)
-{
-  if (leaf->is_format || !leaf->protocol.set_permissions)
-    return 0;
-  uint32_t flags = tn_node_flags_now (leaf);
-  uint32_t permissions = TN_PERM_CONSISTENT_READ, shared = TN_PERM_CONSISTENT_READ | TN_PERM_WRITE_UNCHANGED;
-  if (flags & TN_OPEN_WRITE)
-    permissions |= TN_PERM_WRITE;
-  if ((flags & TN_OPEN_WRITE) && (flags & TN_OPEN_RESIZE))
-    permissions |= TN_PERM_RESIZE;
-  if (flags & TN_OPEN_SHARED)
-    permissions &= ~TN_PERM_CONSISTENT_READ;
-  if ((flags & TN_OPEN_SHARED) || (leaf->bears_writers && !(flags & TN_OPEN_WRITE)))
-    shared = TN_SHARED_ALL;
-  if (permissions == leaf->permissions && shared == leaf->shared)
-    return 0;
-  int rc = leaf->protocol.set_permissions (leaf, permissions, shared, error);
-  if (rc < 0)
-    return rc;
-  leaf->permissions = permissions;
-  leaf->shared = shared;
-  return 0;
-}
-
 /* ---- Children ---- */
 
 static bool
@@ -233,6 +208,13 @@ file_flags (uint32_t flags)
   return flags & TN_OPEN_WRITE ? below | TN_OPEN_RESIZE : below;
 }
 
+bool
+tn_node_child_described (TnNode *node, const char *role)
+{
+  return node->open_options
+         && (tn_options_has (node->open_options, role) || has_prefix_options (node->open_options, role));
+}
+
 int
 tn_node_open_child (TnNode *node, const char *role, const TnOptions *options, TnNode **child, GError **error)
 {
@@ -263,13 +245,12 @@ tn_node_open_child (TnNode *node, const char *role, const TnOptions *options, Tn
     rc = tn_fail (error, TN_BLOCK_ERROR, ENOENT, "%s: the child '%s' is not described: add %s.filename=FILE",
                   tn_node_filename (node), role, role);
   if (!rc) {
+    tn_node_attach (node, role, opened);
     rc = tn_leaf_set_permissions (opened, error);
     if (rc)
-      tn_node_unref (opened);
-  }
-  if (!rc) {
-    tn_node_attach (node, role, opened);
-    *child = opened;
+      tn_node_unref (tn_node_detach (node, role));
+    else
+      *child = opened;
   }
   if (alone.identities)
     g_ptr_array_unref (alone.identities);
@@ -346,12 +327,10 @@ open_format (TnNode *node, GError **error)
     return tn_fail (error, TN_BLOCK_ERROR, ENOTSUP, "format '%s' cannot open images", node->class->name);
   uint32_t flags = tn_node_flags_now (node);
   bool grows = (node->format.flags & TN_FORMAT_GROWS) || (flags & TN_OPEN_RESIZE);
-  if (!grows && !node->file->is_format) {
+  if (!grows && !node->file->is_format && !node->file->parents->next) {
     node->file->flags &= ~TN_OPEN_RESIZE;
     tn_node_settle (node->file);
   }
-  /* Somebody else's writes can't mislead a reader who looks at no tables, or only wants the headers. */
-  node->file->bears_writers = (node->format.flags & TN_FORMAT_STATIC_MAP) || (flags & TN_OPEN_NO_IO);
   int rc = tn_leaf_set_permissions (node->file, error);
   if (!rc)
     rc = call_open (node, error);
@@ -504,17 +483,15 @@ named_backing (TnNode *node, const TnOptions *more, TnOptions **options, GError 
                     "%s: names the backing file '%s', which is refused for untrusted images", node->filename,
                     node->backing_name);
   g_autoptr (TnOptions) parsed = NULL;
-  g_autofree char *base = NULL;
   if (g_str_has_prefix (node->backing_name, "json:")) {
-    base = g_strdup (node->filename);
-    int rc = tn_node_parse_filename (node->backing_name, base, &parsed, error);
+    int rc = tn_node_parse_filename (node->backing_name, NULL, &parsed, error);
     if (rc)
       return rc;
     tn_options_merge (parsed, more);
     *options = g_steal_pointer (&parsed);
     return 0;
   }
-  base = tn_node_backing_path (node);
+  g_autofree char *base = tn_node_backing_path (node);
   return tn_filename_to_graph (base, node->backing_format, more, options, error);
 }
 
@@ -608,6 +585,8 @@ open_main (TnNode *unused, void *opaque, GError **error)
   int rc = open_node (&opening, options, open->flags, false, &node, error);
   if (!rc)
     rc = open_chain (&opening, node, error);
+  if (!rc)
+    rc = tn_leaf_set_permissions (node, error); /* a protocol that is used by itself */
   g_ptr_array_unref (opening.identities);
   if (rc)
     return rc;

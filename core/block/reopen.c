@@ -46,11 +46,11 @@ plan (Reopen *reopen, TnNode *node, uint32_t flags)
 /* ---- One node ---- */
 
 static int
-call_driver (TnNode *node, const TnOptions *options, uint32_t flags, GError **error)
+call_driver (TnNode *node, const TnOptions *options, uint32_t before, uint32_t flags, GError **error)
 {
   int (*reopen) (TnNode *, const TnOptions *, uint32_t, GError **) =
       node->is_format ? node->format.reopen : node->protocol.reopen;
-  uint32_t changed = (node->flags ^ flags) & CHANGEABLE;
+  uint32_t changed = (before ^ flags) & CHANGEABLE;
   if (reopen && (changed || tn_options_count (options)))
     return tn_failure (reopen (node, options, flags, error));
   if (tn_options_count (options))
@@ -61,6 +61,46 @@ call_driver (TnNode *node, const TnOptions *options, uint32_t flags, GError **er
     return 0;
   return tn_fail (error, TN_BLOCK_ERROR, ENOTSUP, "%s: protocol '%s' cannot be switched while it is open",
                   tn_node_filename (node), node->class->name);
+}
+
+/* Permissions follow the flags of the node and of its parents. */
+static int
+set_permissions_around (TnNode *node, GError **error)
+{
+  if (!node->is_format)
+    return tn_leaf_set_permissions (node, error);
+  int rc = 0;
+  for (guint i = 0; !rc && i < node->children->len; i++) {
+    TnNode *child = g_array_index (node->children, TnChild, i).node;
+    rc = child == node->backing ? 0 : tn_leaf_set_permissions (child, error);
+  }
+  return rc;
+}
+
+static int
+adopt_flags (TnNode *node, uint32_t flags, GError **error)
+{
+  const uint32_t before = node->flags;
+  __atomic_store_n (&node->flags, flags, __ATOMIC_RELAXED);
+  tn_node_settle (node);
+  int rc = set_permissions_around (node, error);
+  if (!rc)
+    return 0;
+  __atomic_store_n (&node->flags, before, __ATOMIC_RELAXED);
+  tn_node_settle (node);
+  set_permissions_around (node, NULL);
+  return rc;
+}
+
+static int
+call_driver_locked (TnNode *node, const TnOptions *options, uint32_t before, uint32_t flags, GError **error)
+{
+  if (node->is_format)
+    tn_map_lock (node);
+  int rc = call_driver (node, options, before, flags, error);
+  if (node->is_format)
+    tn_map_unlock (node);
+  return rc;
 }
 
 static int
@@ -75,22 +115,22 @@ switch_node (TnNode *node, const TnOptions *options, uint32_t flags, GError **er
     if (rc)
       return rc;
   }
-  if (node->is_format)
-    tn_map_lock (node);
-  int rc = call_driver (node, options, flags, error);
-  if (node->is_format)
-    tn_map_unlock (node);
+  /* A format that becomes writable may write at once: its file is locked before. */
+  const bool first = node->is_format && (flags & TN_OPEN_WRITE);
+  int rc = first ? adopt_flags (node, flags, error) : 0;
   if (rc)
     return rc;
-  __atomic_store_n (&node->flags, flags, __ATOMIC_RELAXED);
-  tn_node_settle (node);
-  rc = tn_leaf_set_permissions (node, error);
+  rc = call_driver_locked (node, options, before, flags, error);
+  if (rc) {
+    if (first)
+      adopt_flags (node, before, NULL);
+    return rc;
+  }
+  rc = first ? 0 : adopt_flags (node, flags, error);
   if (!rc)
     return 0;
   g_autoptr (TnOptions) none = tn_options_new ();
-  call_driver (node, none, before, NULL);
-  __atomic_store_n (&node->flags, before, __ATOMIC_RELAXED);
-  tn_node_settle (node);
+  call_driver_locked (node, none, flags, before, NULL);
   return rc;
 }
 

@@ -124,7 +124,7 @@ G_DEFINE_AUTOPTR_CLEANUP_FUNC (TnNode, tn_node_unref)
 TN_API TnNode *tn_node_find (const char *name);
 
 /** Turns a file name as a user or an image writes it into options; a relative path is taken relative to
- *  the folder of @base (may be NULL). */
+ *  the folder of @base (may be NULL).  Paths within json:{…} stay as they are. */
 TN_API int tn_node_parse_filename (const char *filename, const char *base, TnOptions **options,
                                    GError **error);
 
@@ -324,6 +324,9 @@ TN_API void *tn_node_state (TnNode *node);
  * do. The node keeps the reference and drops it after close(): a driver must not. */
 TN_API int tn_node_open_child (TnNode *node, const char *role, const TnOptions *options, TnNode **child,
                                GError **error);
+/** Whether the options given for this node describe a child of that role (`data-file=…`,
+ * `data-file.filename=…`). In open() only. */
+TN_API bool tn_node_child_described (TnNode *node, const char *role);
 /** Called by open(): the virtual size; by the core after resize(). */
 TN_API void tn_node_set_size (TnNode *node, uint64_t size);
 /** Called by open(): what the image says of its backing file.  The core opens it afterwards, by policy. */

@@ -269,13 +269,15 @@ mem_submit (TnNode *node, TnRequest *request)
   memset (tn_request_leaf_scratch (request), 0xa5, TN_REQUEST_LEAF_WORDS * sizeof (uintptr_t));
   __atomic_fetch_add (&disk->submitted, 1, __ATOMIC_RELAXED);
   __atomic_store_n (&disk->fixed, !(tn_node_open_flags (node) & TN_OPEN_RESIZE), __ATOMIC_RELAXED);
-  if (!disk->defer) {
+  unsigned turns = disk->defer ? 1 + (unsigned) g_random_int_range (0, (int) disk->defer) : 0;
+  if (request->op == TN_REQUEST_FLUSH && disk->flush_turns)
+    turns = disk->flush_turns;
+  if (!turns) {
     request->done (request, perform (disk, request));
     return;
   }
   Deferred *deferred = g_new (Deferred, 1);
-  *deferred = (Deferred){ request, disk, tn_loop_current (),
-                          1 + (unsigned) g_random_int_range (0, (int) disk->defer) };
+  *deferred = (Deferred){ request, disk, tn_loop_current (), turns };
   tn_loop_post (deferred->loop, deferred_turn, deferred);
 }
 

@@ -30,7 +30,8 @@ typedef struct MemDisk {
   /* How it behaves. */
   uint32_t alignment; /* requests that are not aligned abort the test */
   uint64_t max_transfer;
-  unsigned defer; /* completes after so many turns of the loop; 0: at once */
+  unsigned defer;       /* completes after so many turns of the loop; 0: at once */
+  unsigned flush_turns; /* a flush completes after so many turns instead */
   int (*fault) (struct MemDisk *disk, const TnRequest *request); /* non-zero: the result instead */
   void *fault_opaque;
   bool fixed;   /* writes beyond the end are cut off */

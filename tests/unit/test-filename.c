@@ -25,7 +25,7 @@ static const Case parse_cases[] = {
   { "base", "mem:top", "filename", "base" },
   { "json:{\"driver\": \"mem\", \"filename\": \"x\"}", NULL, "driver", "mem" },
   { "json:{\"file\": {\"driver\": \"mem\", \"filename\": \"x\"}}", NULL, "file.filename", "x" },
-  { "json:{\"file.filename\": \"x.img\"}", "/images/top.img", "file.filename", "/images/x.img" },
+  { "json:{\"file.filename\": \"x.img\"}", "/images/top.img", "file.filename", "x.img" },
   { "nosuch:thing", NULL, NULL, NULL },
   { "", NULL, NULL, NULL },
   { "json:{", NULL, NULL, NULL },
