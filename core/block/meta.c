@@ -37,6 +37,9 @@ struct TnMetaSlice {
 typedef struct Domain {
   TnNode *node;
   TnMetaCache *caches;
+  GPtrArray *data_nodes; /* TnNode *, where data is written beside the node; NULL: nowhere */
+  uint64_t writes;       /* levels written so far */
+  uint64_t awaiting;     /* of these, what tn_meta_write() left to be made stable */
 } Domain;
 
 struct TnMetaCache {
@@ -252,6 +255,7 @@ write_level (Domain *domain, uint32_t level, GError **error)
 {
   g_autoptr (GPtrArray) slices = slices_of_level (domain, level);
   TnBatch batch = { 0 };
+  domain->writes++;
   for (guint i = 0; i < slices->len;) {
     struct iovec iov[MAX_RUN_SLICES];
     unsigned n = gather_run (slices, i, iov);
@@ -272,15 +276,24 @@ write_level (Domain *domain, uint32_t level, GError **error)
   return 0;
 }
 
+static void
+all_is_stable (Domain *domain)
+{
+  for (TnMetaCache *cache = domain->caches; cache; cache = cache->next)
+    cache->unstable = 0;
+}
+
 static int
 barrier (Domain *domain, GError **error)
 {
-  int rc = tn_node_flush (domain->node, error);
-  if (rc)
-    return rc;
-  for (TnMetaCache *cache = domain->caches; cache; cache = cache->next)
-    cache->unstable = 0;
-  return 0;
+  int rc = 0;
+  for (guint i = 0; !rc && domain->data_nodes && i < domain->data_nodes->len; i++)
+    rc = tn_node_flush (domain->data_nodes->pdata[i], error);
+  if (!rc)
+    rc = tn_node_flush (domain->node, error);
+  if (!rc)
+    all_is_stable (domain);
+  return rc;
 }
 
 /* Writes all dirty slices up to level @limit, level by level. */
@@ -316,7 +329,7 @@ forget_order (Domain *domain)
 }
 
 int
-tn_meta_flush (TnMetaCache *const *caches, size_t n, GError **error)
+tn_meta_write (TnMetaCache *const *caches, size_t n, GError **error)
 {
   if (!n)
     return 0;
@@ -328,10 +341,29 @@ tn_meta_flush (TnMetaCache *const *caches, size_t n, GError **error)
     limit = MAX (limit, caches[i]->top_level);
   }
   int rc = dirty ? write_through (domain, limit, error) : 0;
-  if (!rc)
-    rc = barrier (domain, error);
-  if (!rc && !domain_is_dirty (domain))
+  domain->awaiting = domain->writes;
+  return rc;
+}
+
+void
+tn_meta_written_is_stable (TnMetaCache *cache)
+{
+  Domain *domain = cache->domain;
+  if (domain->writes != domain->awaiting)
+    return; /* some of it was written later */
+  all_is_stable (domain);
+  if (!domain_is_dirty (domain))
     forget_order (domain);
+}
+
+int
+tn_meta_flush (TnMetaCache *const *caches, size_t n, GError **error)
+{
+  int rc = tn_meta_write (caches, n, error);
+  if (!rc && n)
+    rc = barrier (caches[0]->domain, error);
+  if (!rc && n)
+    tn_meta_written_is_stable (caches[0]);
   return rc;
 }
 
@@ -627,6 +659,15 @@ tn_meta_domain_free (TnNode *node)
   g_clear_pointer (&node->meta_domain, g_free);
 }
 
+void
+tn_meta_add_data_node (TnMetaCache *cache, TnNode *data)
+{
+  Domain *domain = cache->domain;
+  if (!domain->data_nodes)
+    domain->data_nodes = g_ptr_array_new ();
+  g_ptr_array_add (domain->data_nodes, data);
+}
+
 TnMetaCache *
 tn_meta_cache_new (TnNode *node, const char *name, uint32_t slice_size, uint64_t budget)
 {
@@ -655,6 +696,8 @@ tn_meta_cache_free (TnMetaCache *cache)
   while (*link != cache)
     link = &(*link)->next;
   *link = cache->next;
+  if (!cache->domain->caches)
+    g_clear_pointer (&cache->domain->data_nodes, g_ptr_array_unref);
   g_free (cache->buckets);
   g_free (cache->name);
   g_free (cache);

@@ -92,7 +92,8 @@ typedef struct TnFormatOps {
   int (*unpack) (TnNode *node, const TnExtent *extent, const void *in, size_t in_length, void *out,
                  size_t out_length, GError **error);
 
-  /** All metadata to stable storage, ordered after the data it refers to. */
+  /** All metadata to stable storage, ordered after the data it refers to.  The core flushes the children
+   * afterwards, so the last barrier may be left to it (tn_meta_write()). */
   int (*flush) (TnNode *node, GError **error);
   int (*resize) (TnNode *node, uint64_t size, TnPrealloc prealloc, GError **error);
   int (*check) (TnNode *node, uint32_t fix, TnCheck *check, GError **error);
@@ -111,6 +112,9 @@ typedef struct TnFormatOps {
   int (*amend) (TnNode *node, const TnOptions *options, GError **error);
   /** Runtime options changed, or read-only ↔ writable. */
   int (*reopen) (TnNode *node, const TnOptions *options, uint32_t flags, GError **error);
+  /** After flush(), once the children are flushed: what flush() wrote is on stable storage.  Other callbacks
+   * may have run in between.  Optional. */
+  int (*flushed) (TnNode *node, GError **error);
 } TnFormatOps;
 
 #endif

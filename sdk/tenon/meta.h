@@ -41,10 +41,19 @@ TN_API void tn_meta_put (TnMetaSlice *slice);
 
 TN_API int tn_meta_order (TnMetaCache *after, TnMetaCache *before, GError **error);
 TN_API void tn_meta_after_data (TnMetaCache *cache);
+/** Data is also written to @data (an external data file, an extent file), a child of the format's node:
+ * tn_meta_after_data() then speaks of that, too.  Once for each such node, while caches over the node of
+ * @cache exist. */
+TN_API void tn_meta_add_data_node (TnMetaCache *cache, TnNode *data);
 
 /** Writes everything dirty and what it depends on, in order, and flushes the node: afterwards all of it is on
  * stable storage.  One call may flush several caches of the same node with fewest barriers. */
 TN_API int tn_meta_flush (TnMetaCache *const *caches, size_t n, GError **error);
+/** As tn_meta_flush() without its last barrier: for a format's flush(), after which the core flushes the
+ * format's children without holding its map lock. */
+TN_API int tn_meta_write (TnMetaCache *const *caches, size_t n, GError **error);
+/** For a format's flushed(): what tn_meta_write() wrote is on stable storage. */
+TN_API void tn_meta_written_is_stable (TnMetaCache *cache);
 /** Forgets slices that lie in the range without writing them (freed tables). */
 TN_API void tn_meta_forget (TnMetaCache *cache, uint64_t offset, uint64_t length);
 /** Drops all clean slices (e.g. another process may have written). */
