@@ -208,10 +208,11 @@ qcow2_alloc_undo (Qcow2 *q, uint64_t offset, uint64_t length)
   (void) qcow2_refcount_add (q, first, count, -1, NULL); /* else leaked, which check finds */
 }
 
+/* The first @settled entries stay as they are: they become free sooner. */
 static void
-append_freed (GArray *list, uint64_t first, uint64_t count, bool table)
+append_freed (GArray *list, guint settled, uint64_t first, uint64_t count, bool table)
 {
-  Qcow2Freed *last = list->len ? &g_array_index (list, Qcow2Freed, list->len - 1) : NULL;
+  Qcow2Freed *last = list->len > settled ? &g_array_index (list, Qcow2Freed, list->len - 1) : NULL;
   if (last && last->table == table && last->first + last->count == first) {
     last->count += count;
     return;
@@ -225,7 +226,7 @@ qcow2_free_later (Qcow2 *q, uint64_t offset, uint64_t length, bool table)
 {
   uint64_t first, count;
   cluster_range (q, offset, length, &first, &count);
-  append_freed (q->freed, first, count, table);
+  append_freed (q->freed, q->freed_settled, first, count, table);
 }
 
 void
@@ -240,7 +241,7 @@ qcow2_free_entry (Qcow2 *q, Qcow2Entry entry)
   const uint64_t host = entry.raw & QCOW2_OFFSET_MASK;
   if (q->external) {
     if (entry.raw & QCOW2_COPIED) {
-      append_freed (q->forgotten, host >> q->cluster_bits, 1, false);
+      append_freed (q->forgotten, q->forgotten_settled, host >> q->cluster_bits, 1, false);
     }
     return;
   }
@@ -300,14 +301,15 @@ qcow2_keep_external (Qcow2 *q, uint64_t first, uint64_t count)
 static void
 punch_data_file (Qcow2 *q)
 {
-  for (guint i = 0; i < q->forgotten->len; i++) {
+  for (guint i = 0; i < q->forgotten_settled; i++) {
     const Qcow2Freed *freed = &g_array_index (q->forgotten, Qcow2Freed, i);
     const uint64_t offset = freed->first << q->cluster_bits, size = tn_node_size (q->data);
     if ((q->flags & TN_OPEN_UNMAP) && freed->count && offset < size) {
       (void) tn_node_discard (q->data, offset, MIN (freed->count << q->cluster_bits, size - offset), NULL);
     }
   }
-  g_array_set_size (q->forgotten, 0);
+  g_array_remove_range (q->forgotten, 0, q->forgotten_settled);
+  q->forgotten_settled = 0;
 }
 
 int
@@ -315,8 +317,8 @@ qcow2_apply_freed (Qcow2 *q, GError **error)
 {
   punch_data_file (q);
   guint done = 0;
-  int ret = q->freed->len ? qcow2_reftable_load (q, error) : 0;
-  for (; ret == 0 && done < q->freed->len; done++) {
+  int ret = q->freed_settled ? qcow2_reftable_load (q, error) : 0;
+  for (; ret == 0 && done < q->freed_settled; done++) {
     const Qcow2Freed freed = g_array_index (q->freed, Qcow2Freed, done);
     if ((ret = qcow2_refcount_add (q, freed.first, freed.count, -1, error)) < 0) {
       break;
@@ -328,6 +330,7 @@ qcow2_apply_freed (Qcow2 *q, GError **error)
   }
   if (done) {
     g_array_remove_range (q->freed, 0, done);
+    q->freed_settled -= done;
   }
   return ret;
 }

@@ -94,19 +94,6 @@ qcow2_layout_from_options (const TnOptions *options, Qcow2Layout *layout, GError
 
 /* ---- Files ---- */
 
-/* Relative names are relative to the image's folder, where they will be looked for. */
-static int
-create_data_file (TnNode *file, const char *name, const Qcow2Layout *layout, uint64_t size, GError **error)
-{
-  g_autofree char *folder = g_path_get_dirname (tn_node_filename (file));
-  g_autofree char *path = g_path_is_absolute (name) ? g_strdup (name) : g_build_filename (folder, name, NULL);
-  g_autoptr (TnOptions) options = tn_options_new ();
-  if (layout->prealloc >= TN_PREALLOC_FALLOC) {
-    tn_options_set (options, "preallocation", layout->prealloc == TN_PREALLOC_FULL ? "full" : "falloc");
-  }
-  return tn_image_create (path, "raw", options, size, error);
-}
-
 static void
 fill_header (Qcow2 *q, const Qcow2Layout *layout, const TnOptions *options)
 {
@@ -183,7 +170,9 @@ qcow2_create (TnNode *file, const TnOptions *options, uint64_t size, GError **er
                     1u << layout.cluster_bits);
   }
   if (layout.data_file
-      && (ret = create_data_file (file, tn_options_get (options, "data_file"), &layout, size, error)) < 0) {
+      && (ret = qcow2_create_data_file (file, tn_options_get (options, "data_file"), layout.prealloc, size,
+                                        error))
+             < 0) {
     return ret;
   }
   if ((ret = write_first_clusters (file, &layout, options, error)) < 0) {

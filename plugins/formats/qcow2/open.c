@@ -351,7 +351,7 @@ open_state (Qcow2 *q, const TnOptions *options, GError **error)
   if (no_io) {
     return 0;
   }
-  if ((ret = qcow2_open_data_file (q, options, error)) < 0 || (ret = qcow2_load_tables (q, error)) < 0) {
+  if ((ret = qcow2_open_data_file (q, error)) < 0 || (ret = qcow2_load_tables (q, error)) < 0) {
     return ret;
   }
   return q->writable ? prepare_writing (q, error) : 0;
@@ -371,12 +371,26 @@ qcow2_open (TnNode *node, const TnOptions *options, uint32_t flags, GError **err
   return ret;
 }
 
+/* Everything dirty to the disk in its order; @barrier: to stable storage. */
+static int
+write_caches (Qcow2 *q, bool barrier, GError **error)
+{
+  TnMetaCache *const caches[] = { q->refcount_cache, q->reftable_cache, q->l2_cache, q->l1_cache };
+  return barrier ? tn_meta_flush (caches, G_N_ELEMENTS (caches), error)
+                 : tn_meta_write (caches, G_N_ELEMENTS (caches), error);
+}
+
 int
 qcow2_sync (Qcow2 *q, GError **error)
 {
-  TnMetaCache *const caches[] = { q->refcount_cache, q->reftable_cache, q->l2_cache, q->l1_cache };
-  int ret = q->data != q->file && !q->creating ? tn_node_flush (q->data, error) : 0;
-  return ret < 0 ? ret : tn_meta_flush (caches, G_N_ELEMENTS (caches), error);
+  return write_caches (q, true, error);
+}
+
+static void
+note_settled (Qcow2 *q)
+{
+  q->freed_settled = q->freed->len;
+  q->forgotten_settled = q->forgotten->len;
 }
 
 int
@@ -386,6 +400,7 @@ qcow2_settle (Qcow2 *q, GError **error)
   if (ret < 0 || (q->freed->len == 0 && q->forgotten->len == 0)) {
     return ret;
   }
+  note_settled (q);
   ret = qcow2_apply_freed (q, error);
   return ret < 0 ? ret : qcow2_sync (q, error);
 }
@@ -397,8 +412,22 @@ qcow2_flush (TnNode *node, GError **error)
   if (!q->writable) {
     return 0;
   }
-  int ret = qcow2_sync (q, error);
-  return ret < 0 ? ret : qcow2_apply_freed (q, error);
+  int ret = write_caches (q, false, error);
+  if (ret == 0) {
+    note_settled (q);
+  }
+  return ret;
+}
+
+static int
+qcow2_flushed (TnNode *node, GError **error)
+{
+  Qcow2 *q = tn_node_state (node);
+  if (!q->writable) {
+    return 0;
+  }
+  tn_meta_written_is_stable (q->l2_cache);
+  return qcow2_apply_freed (q, error);
 }
 
 static int
@@ -490,6 +519,7 @@ static const TnFormatOps qcow2_ops = {
   .make_empty = qcow2_make_empty,
   .snapshots = qcow2_snapshots,
   .reopen = qcow2_reopen,
+  .flushed = qcow2_flushed,
 };
 
 static const char *const compat_choices[] = { "0.10", "1.1", "v2", "v3", NULL };

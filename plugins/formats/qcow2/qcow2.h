@@ -147,7 +147,8 @@ typedef struct Qcow2 {
   uint64_t packed_next; /* byte after the last compressed cluster, 0: none */
   GArray *freed;        /* Qcow2Freed */
   GArray *forgotten;    /* Qcow2Freed in clusters of the data file, to be punched */
-  GHashTable *inflight; /* guest cluster -> Qcow2Inflight */
+  guint freed_settled, forgotten_settled; /* of these, what the disk does not refer to any more */
+  GHashTable *inflight;                   /* guest cluster -> Qcow2Inflight */
 
   Qcow2Snapshot *snapshots;
   uint32_t snapshot_count;
@@ -187,7 +188,9 @@ int qcow2_fail (Qcow2 *q, GError **error, int errnum, const char *format, ...) T
 int qcow2_corrupt (Qcow2 *q, GError **error, const char *format, ...) TN_PRINTF (3, 4);
 
 /* ---- data file, datafile.c ---- */
-int qcow2_open_data_file (Qcow2 *q, const TnOptions *options, GError **error);
+int qcow2_open_data_file (Qcow2 *q, GError **error);
+int qcow2_create_data_file (TnNode *file, const char *name, TnPrealloc prealloc, uint64_t size,
+                            GError **error);
 
 /* ---- map.c ---- */
 int qcow2_map (TnNode *node, uint64_t offset, uint64_t length, uint32_t flags, TnExtent *extent,
@@ -320,6 +323,7 @@ void qcow2_free_later (Qcow2 *q, uint64_t offset, uint64_t length, bool table);
 void qcow2_free_entry (Qcow2 *q, Qcow2Entry entry);
 /* Clusters of the data file that are written again must not be punched at the next flush. */
 void qcow2_keep_external (Qcow2 *q, uint64_t first, uint64_t count);
+/* Frees what is settled. */
 int qcow2_apply_freed (Qcow2 *q, GError **error);
 
 /* ---- write.c ---- */

@@ -47,8 +47,7 @@ preallocate_run (Qcow2 *q, uint64_t offset, uint64_t end, TnPrealloc prealloc, u
              || (ret = prepare_space (q, host, n << q->cluster_bits, prealloc, error)) < 0) {
     return ret;
   }
-  if ((ret = qcow2_l2_order (q, !q->external, error)) < 0
-      || (ret = qcow2_l2_get (q, offset, &slice, error)) < 0) {
+  if ((ret = qcow2_l2_order (q, true, error)) < 0 || (ret = qcow2_l2_get (q, offset, &slice, error)) < 0) {
     return ret;
   }
   for (unsigned i = 0; i < n; i++) {

@@ -406,10 +406,8 @@ int
 qcow2_commit_extent (Qcow2 *q, TnExtent *extent, GError **error)
 {
   TnMetaSlice *slice;
-  /* The meta service knows of data in the image file only. */
-  int ret = q->external && !q->creating ? tn_node_flush (q->data, error) : 0;
-  if (ret < 0 || (ret = qcow2_l2_order (q, !q->external, error)) < 0
-      || (ret = qcow2_l2_get_writable (q, extent->offset, &slice, error)) < 0) {
+  int ret = qcow2_l2_order (q, true, error);
+  if (ret < 0 || (ret = qcow2_l2_get_writable (q, extent->offset, &slice, error)) < 0) {
     return ret;
   }
   if (extent->cookie[0] == COOKIE_PACKED) {
