@@ -395,6 +395,11 @@ TnNode *tn_node_leaf (TnNode *node);
 /* Runs a driver's callback in a coroutine with the map lock held. */
 typedef int (*TnNodeCall) (TnNode *node, void *opaque, GError **error);
 int tn_node_call (TnNode *node, TnNodeCall call, void *opaque, GError **error);
+/* As tn_node_call(), with nothing under way on the node or above it. */
+int tn_node_call_alone (TnNode *node, TnNodeCall call, void *opaque, GError **error);
+/* manage.c: errors for what a driver, or a node opened read-only, cannot do. */
+int tn_node_unsupported (TnNode *node, const char *what, GError **error);
+int tn_node_need_writable (TnNode *node, const char *what, GError **error);
 /* Runs anything in a coroutine, with no lock. */
 int tn_node_co_run (TnNode *node, TnNodeCall call, void *opaque, GError **error);
 

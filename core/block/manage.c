@@ -2,15 +2,15 @@
 /* What is done to an image as a whole: size, check, references, flags. */
 #include "block/internal.h"
 
-static int
-unsupported (TnNode *node, const char *what, GError **error)
+int
+tn_node_unsupported (TnNode *node, const char *what, GError **error)
 {
   return tn_fail (error, TN_BLOCK_ERROR, ENOTSUP, "%s: %s '%s' does not support %s", tn_node_filename (node),
                   node->is_format ? "format" : "protocol", node->class->name, what);
 }
 
-static int
-need_writable (TnNode *node, const char *what, GError **error)
+int
+tn_node_need_writable (TnNode *node, const char *what, GError **error)
 {
   if (tn_node_flags_now (node) & TN_OPEN_WRITE)
     return 0;
@@ -35,7 +35,7 @@ resize_leaf (TnNode *node, const Resize *resize, GError **error)
     return rc;
   }
   if (!node->protocol.resize)
-    return unsupported (node, "resizing", error);
+    return tn_node_unsupported (node, "resizing", error);
   int rc = node->protocol.resize (node, resize->size, resize->prealloc, error);
   if (rc < 0)
     return rc;
@@ -48,7 +48,7 @@ static int
 resize_format (TnNode *node, const Resize *resize, GError **error)
 {
   if (!node->format.resize)
-    return unsupported (node, "resizing", error);
+    return tn_node_unsupported (node, "resizing", error);
   TnTrack track;
   if (node->tracked)
     tn_track_enter (&track, node, 0, UINT64_MAX, true);
@@ -73,7 +73,7 @@ resize_main (TnNode *node, void *opaque, GError **error)
 int
 tn_node_resize (TnNode *node, uint64_t size, TnPrealloc prealloc, GError **error)
 {
-  int rc = need_writable (node, "resize", error);
+  int rc = tn_node_need_writable (node, "resize", error);
   if (rc)
     return rc;
   if (size > INT64_MAX)
@@ -174,8 +174,8 @@ alone_main (TnNode *node, void *opaque, GError **error)
   return MIN (rc, 0);
 }
 
-static int
-call_alone (TnNode *node, TnNodeCall call, void *opaque, GError **error)
+int
+tn_node_call_alone (TnNode *node, TnNodeCall call, void *opaque, GError **error)
 {
   Alone alone = { call, opaque };
   return tn_node_co_run (node, alone_main, &alone, error);
@@ -200,14 +200,14 @@ int
 tn_node_check (TnNode *node, uint32_t fix, TnCheck *check, GError **error)
 {
   if (!node->is_format || !node->format.check)
-    return unsupported (node, "checks", error);
-  if (fix && need_writable (node, "repair", error))
+    return tn_node_unsupported (node, "checks", error);
+  if (fix && tn_node_need_writable (node, "repair", error))
     return -EROFS;
   TnCheck now = { 0 };
   memcpy (&now, check, MIN (check->size, sizeof now));
   now.size = sizeof now;
   CheckCall call = { fix, &now };
-  int rc = call_alone (node, check_main, &call, error);
+  int rc = tn_node_call_alone (node, check_main, &call, error);
   uint32_t size = check->size;
   memcpy (check, &now, MIN (size, sizeof now));
   check->size = size;
@@ -232,10 +232,10 @@ int
 tn_node_set_backing_reference (TnNode *node, const char *filename, const char *format, GError **error)
 {
   if (!node->is_format || !node->format.set_backing)
-    return unsupported (node, "backing files", error);
-  int rc = need_writable (node, "change the backing file", error);
+    return tn_node_unsupported (node, "backing files", error);
+  int rc = tn_node_need_writable (node, "change the backing file", error);
   Reference reference = { filename, format };
-  return rc ? rc : call_alone (node, reference_main, &reference, error);
+  return rc ? rc : tn_node_call_alone (node, reference_main, &reference, error);
 }
 
 static bool
@@ -266,12 +266,12 @@ int
 tn_node_replace_backing (TnNode *node, TnNode *backing, GError **error)
 {
   if (!node->is_format || !(node->format.flags & TN_FORMAT_BACKING))
-    return unsupported (node, "backing files", error);
+    return tn_node_unsupported (node, "backing files", error);
   if (contains (backing, node))
     return tn_fail (error, TN_BLOCK_ERROR, ELOOP, "%s: cannot become its own backing file",
                     tn_node_filename (node));
   Replace replace = { backing, NULL };
-  int rc = call_alone (node, replace_main, &replace, error);
+  int rc = tn_node_call_alone (node, replace_main, &replace, error);
   tn_node_unref (replace.old);
   return rc;
 }
@@ -288,9 +288,9 @@ int
 tn_node_make_empty (TnNode *node, GError **error)
 {
   if (!node->is_format || !node->format.make_empty)
-    return unsupported (node, "emptying", error);
-  int rc = need_writable (node, "empty it", error);
-  return rc ? rc : call_alone (node, empty_main, NULL, error);
+    return tn_node_unsupported (node, "emptying", error);
+  int rc = tn_node_need_writable (node, "empty it", error);
+  return rc ? rc : tn_node_call_alone (node, empty_main, NULL, error);
 }
 
 /* ---- Copying below ---- */
@@ -360,7 +360,7 @@ int64_t
 tn_node_copy_range (TnNode *from, uint64_t from_offset, TnNode *to, uint64_t to_offset, uint64_t length,
                     GError **error)
 {
-  int rc = need_writable (to, "copy to it", error);
+  int rc = tn_node_need_writable (to, "copy to it", error);
   if (rc)
     return rc;
   if (!lies_within (from, from_offset, length) || !lies_within (to, to_offset, length))

@@ -115,6 +115,16 @@ typedef struct TnFormatOps {
   /** After flush(), once the children are flushed: what flush() wrote is on stable storage.  Other callbacks
    * may have run in between.  Optional. */
   int (*flushed) (TnNode *node, GError **error);
+  /** TnSnapshotAction; alone on the node. */
+  int (*snapshot) (TnNode *node, uint32_t action, const char *name, GError **error);
+  /** TnBitmapAction; alone on the node. */
+  int (*bitmap) (TnNode *node, uint32_t action, const char *name, uint64_t granularity, GError **error);
+  /** Tells of every run of bytes marked in @name, in ascending order, until @dirty returns less than 0. */
+  int (*bitmap_visit) (TnNode *node, const char *name,
+                       int (*dirty) (uint64_t offset, uint64_t length, void *opaque, GError **error),
+                       void *opaque, GError **error);
+  /** Marks a run of bytes in @name; what lies beyond the end is ignored. */
+  int (*bitmap_mark) (TnNode *node, const char *name, uint64_t offset, uint64_t length, GError **error);
 } TnFormatOps;
 
 #endif

@@ -187,6 +187,13 @@ typedef struct TnSnapshot {
 } TnSnapshot;
 TN_API int tn_node_snapshots (TnNode *node, void (*visit) (const TnSnapshot *snapshot, void *opaque),
                               void *opaque, GError **error);
+typedef enum TnSnapshotAction {
+  TN_SNAPSHOT_CREATE = 1, /**< keep the present contents under that name */
+  TN_SNAPSHOT_APPLY = 2,  /**< make them the present contents again */
+  TN_SNAPSHOT_DELETE = 3
+} TnSnapshotAction;
+/** Changes the internal snapshots; nothing else may be under way on @node.  @name is a name or an id. */
+TN_API int tn_node_snapshot (TnNode *node, TnSnapshotAction action, const char *name, GError **error);
 
 /* ---- Data ---- */
 
@@ -299,6 +306,23 @@ TN_API int tn_node_set_backing_reference (TnNode *node, const char *filename, co
 TN_API int tn_node_replace_backing (TnNode *node, TnNode *backing, GError **error);
 /** Drops all data of this layer, so that every byte comes from the backing node. */
 TN_API int tn_node_make_empty (TnNode *node, GError **error);
+typedef enum TnBitmapAction {
+  TN_BITMAP_ADD = 1,
+  TN_BITMAP_REMOVE = 2,
+  TN_BITMAP_CLEAR = 3,
+  TN_BITMAP_ENABLE = 4,
+  TN_BITMAP_DISABLE = 5
+} TnBitmapAction;
+/** Changes the dirty bitmap @name that the image keeps.  @granularity: bytes per bit, for ADD; 0: the usual.
+ */
+TN_API int tn_node_bitmap (TnNode *node, TnBitmapAction action, const char *name, uint64_t granularity,
+                           GError **error);
+/** Marks in @name of @node all that is marked in @from_name of @from (which may be @node). */
+TN_API int tn_node_bitmap_merge (TnNode *node, const char *name, TnNode *from, const char *from_name,
+                                 GError **error);
+/** Changes what the image was created with, as far as its format can; see the format's options that can be
+ * amended. */
+TN_API int tn_node_amend (TnNode *node, const TnOptions *options, GError **error);
 /** Changes open flags (WRITE, DIRECT, NO_FLUSH) and runtime options while requests may be under way. */
 TN_API int tn_node_reopen (TnNode *node, const TnOptions *options, uint32_t flags, GError **error);
 /** Waits until no request is under way in this graph. */
