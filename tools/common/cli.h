@@ -155,5 +155,7 @@ char *cli_help_command (const CliTool *tool, const CliCommand *command);
 char *cli_synopsis (const CliCommand *command);
 char *cli_manual (const CliTool *tool);
 char *cli_completion (const CliTool *tool);
+/* Appends @text so that roff shows it as it is. */
+void cli_append_roff (GString *out, const char *text);
 
 #endif

@@ -5,8 +5,8 @@
 #include "cli.h"
 
 /* roff reads a backslash, a leading dot or quote, and a bare dash specially. */
-static void
-append_roff (GString *out, const char *text)
+void
+cli_append_roff (GString *out, const char *text)
 {
   bool line_start = true;
   for (; *text; text++) {
@@ -32,15 +32,15 @@ append_man_option (GString *out, const CliOption *option)
   g_string_append (out, ".TP\n.B ");
   g_autofree char *letter = option->letter ? g_strdup_printf ("-%c, ", option->letter) : g_strdup ("");
   g_autofree char *name = g_strdup_printf ("%s--%s", letter, option->name);
-  append_roff (out, name);
+  cli_append_roff (out, name);
   if (option->arg)
     g_string_append_printf (out, "\\fR=\\fI%s\\fR", option->arg);
   g_string_append_c (out, '\n');
-  append_roff (out, option->help);
+  cli_append_roff (out, option->help);
   if (option->choices) {
     g_autofree char *choices = g_strjoinv (", ", (char **) option->choices);
     g_string_append (out, ": ");
-    append_roff (out, choices);
+    cli_append_roff (out, choices);
   }
   g_string_append_c (out, '\n');
 }
@@ -51,7 +51,7 @@ append_man_details (GString *out, const char *details)
   if (!details)
     return;
   g_string_append (out, ".PP\n.nf\n");
-  append_roff (out, details);
+  cli_append_roff (out, details);
   g_string_append (out, ".fi\n");
 }
 
@@ -60,10 +60,10 @@ append_man_command (GString *out, const CliCommand *command)
 {
   g_autofree char *synopsis = cli_synopsis (command);
   g_string_append_printf (out, ".SS %s\n.PP\n", command->name);
-  append_roff (out, synopsis);
+  cli_append_roff (out, synopsis);
   g_string_append (out, "\n.PP\n");
   g_string_append_c (out, g_ascii_toupper (command->summary[0]));
-  append_roff (out, command->summary + 1);
+  cli_append_roff (out, command->summary + 1);
   g_string_append (out, ".\n");
   const CliOption *option;
   for (unsigned i = 0; (option = cli_option_at (command, i)); i++)
@@ -72,7 +72,7 @@ append_man_command (GString *out, const CliCommand *command)
     g_string_append (out, ".PP\nExit status:\n");
   for (const CliStatus *status = command->statuses; status && status->meaning; status++) {
     g_string_append_printf (out, ".TP\n.B %d\n", status->status);
-    append_roff (out, status->meaning);
+    cli_append_roff (out, status->meaning);
     g_string_append_c (out, '\n');
   }
   append_man_details (out, command->details);
@@ -98,11 +98,11 @@ cli_manual (const CliTool *tool)
   GString *out = g_string_new (NULL);
   g_autofree char *upper = g_ascii_strup (tool->name, -1);
   g_string_append_printf (out, ".TH %s 1 \"\" \"tenon %s\"\n.SH NAME\n", upper, PACKAGE_VERSION);
-  append_roff (out, tool->name);
+  cli_append_roff (out, tool->name);
   g_string_append (out, " \\- ");
-  append_roff (out, tool->summary);
+  cli_append_roff (out, tool->summary);
   g_string_append (out, "\n.SH SYNOPSIS\n.B ");
-  append_roff (out, tool->name);
+  cli_append_roff (out, tool->name);
   g_string_append_printf (out, "\n[\\fIOPTION\\fR]... %s\n",
                           tool->self ? (tool->self->words ? tool->self->words : "")
                                      : "\\fICOMMAND\\fR [\\fIOPTION\\fR]... \\fIARGUMENT\\fR...");

@@ -2,7 +2,6 @@
 #define _GNU_SOURCE /* RTLD_DEFAULT */
 
 #include <dlfcn.h>
-#include <stdio.h>
 
 #include "symbols.h"
 #include "tool.h"
@@ -10,14 +9,15 @@
 #define DESCRIPTOR_SUFFIX "_LTX_tenon_plugin"
 
 typedef struct Report {
+  CliArgs *args;
   const char *file;
   unsigned failures;
 } Report;
 
 static void
-passed (const char *what)
+passed (const Report *report, const char *what)
 {
-  printf ("ok      %s\n", what);
+  cli_print (report->args, "ok      %s\n", what);
 }
 
 static void TN_PRINTF (2, 3) failed (Report *report, const char *format, ...)
@@ -26,7 +26,7 @@ static void TN_PRINTF (2, 3) failed (Report *report, const char *format, ...)
   va_start (args, format);
   g_autofree char *text = g_strdup_vprintf (format, args);
   va_end (args);
-  printf ("FAILED  %s\n", text);
+  cli_print (report->args, "FAILED  %s\n", text);
   report->failures++;
 }
 
@@ -58,7 +58,7 @@ check_exported (Report *report, const ElfSymbols *symbols)
       failed (report, "exports '%s' beside its descriptor: compile with -fvisibility=hidden", name);
   }
   if (found)
-    passed ("exports its descriptor");
+    passed (report, "exports its descriptor");
   else
     failed (report, "does not export '%s': write TN_PLUGIN_DEFINE (%.*s, ...), and name the file accordingly",
             wanted, (int) (strlen (wanted) - strlen (DESCRIPTOR_SUFFIX)), wanted);
@@ -81,7 +81,7 @@ check_undefined (Report *report, const ElfSymbols *symbols)
   if (report->failures > failures)
     return;
   g_autofree char *text = g_strdup_printf ("all %u functions that it calls are in the SDK", used);
-  passed (text);
+  passed (report, text);
 }
 
 /* False: the file is no sound object, and the system's loader might crash on it. */
@@ -124,7 +124,7 @@ check_manifest (Report *report, const TnPlugin *plugin)
   g_autofree char *object_name = g_path_get_basename (report->file);
   g_autofree char *wanted = tn_plugin_manifest (plugin, object_name);
   if (strcmp (text, wanted) == 0)
-    passed ("its manifest is there and up to date");
+    passed (report, "its manifest is there and up to date");
   else
     failed (report, "%s:%u: differs from the descriptor: write it anew with 'tenon-plugin manifest %s > %s'",
             path, first_difference (text, wanted), report->file, path);
@@ -141,25 +141,34 @@ check_descriptor (Report *report)
   }
   g_autofree char *text = g_strdup_printf ("loads: ABI %u.%u, and its descriptor is in order",
                                            plugin->abi_major, plugin->abi_minor);
-  passed (text);
+  passed (report, text);
   check_manifest (report, plugin);
 }
 
-int
-tool_check (int argc, char **argv)
+static int
+check_run (CliArgs *args)
 {
-  int n = tool_arguments (argc, argv, NULL);
-  if (n < 0)
-    return TOOL_USAGE;
-  if (n == 0)
-    return tool_fail (TOOL_USAGE, "check: give one FILE.so or more");
   unsigned failures = 0;
-  for (int i = 0; i < n; i++) {
-    Report report = { .file = argv[i] };
-    printf ("%s\n", argv[i]);
+  for (unsigned i = 0; i < args->n_words; i++) {
+    Report report = { .args = args, .file = args->words[i] };
+    cli_print (args, "%s\n", args->words[i]);
     if (check_symbols (&report))
       check_descriptor (&report);
     failures += report.failures;
   }
   return failures ? TOOL_FAILED : TOOL_OK;
 }
+
+static const CliStatus check_statuses[] = { { TOOL_OK, "all is well" },
+                                            { TOOL_FAILED, "something is wrong with a plugin" },
+                                            { 0 } };
+
+const CliCommand plugin_check = {
+  .name = "check",
+  .summary = "check ABI, symbols, descriptor and manifest",
+  .words = "FILE.so...",
+  .min_words = 1,
+  .max_words = UINT_MAX,
+  .statuses = check_statuses,
+  .run = check_run,
+};

@@ -1,11 +1,10 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-#include <stdio.h>
-
 #include <tenon/json.h>
 
 #include "tool.h"
 
 typedef struct Listing {
+  CliArgs *args;
   TnJson *json; /* NULL: for people */
   bool damaged;
 } Listing;
@@ -60,7 +59,8 @@ list_class (const TnClassInfo *info, void *opaque)
   g_autofree char *aliases = join (info->aliases);
   g_autofree char *names =
       *aliases ? g_strdup_printf ("%s (%s)", info->name, aliases) : g_strdup (info->name);
-  printf ("%-9s %-20s %-24s %s\n", tool_kind_name (info->kind), names, info->plugin, info->summary);
+  cli_print (listing->args, "%-9s %-20s %-24s %s\n", tool_kind_name (info->kind), names, info->plugin,
+             info->summary);
 }
 
 static void
@@ -68,43 +68,44 @@ list_damaged (const char *path, const GError *why, void *opaque)
 {
   Listing *listing = opaque;
   listing->damaged = true;
-  tool_fail (TOOL_FAILED, "%s", why->message);
+  cli_error (listing->args, "%s", why->message);
 }
 
 static int
-list_human (GError **error)
+list_human (CliArgs *args, GError **error)
 {
-  Listing listing = { 0 };
-  printf ("%-9s %-20s %-24s %s\n", "KIND", "NAME", "PLUGIN", "SUMMARY");
+  Listing listing = { .args = args };
+  cli_print (args, "%-9s %-20s %-24s %s\n", "KIND", "NAME", "PLUGIN", "SUMMARY");
   int r = tn_plugins_foreach (0, list_class, list_damaged, &listing, error);
   return r < 0 || listing.damaged ? TOOL_FAILED : TOOL_OK;
 }
 
 static int
-list_json (GError **error)
+list_json (CliArgs *args, GError **error)
 {
   g_autoptr (GString) text = g_string_new (NULL);
   g_autoptr (TnJson) json = tn_json_new (text, true);
-  Listing listing = { .json = json };
+  Listing listing = { .args = args, .json = json };
   tn_json_array_begin (json, NULL);
   int r = tn_plugins_foreach (0, list_class, list_damaged, &listing, error);
   tn_json_array_end (json);
   if (r < 0)
     return TOOL_FAILED;
-  puts (text->str);
+  cli_print (args, "%s\n", text->str);
   return listing.damaged ? TOOL_FAILED : TOOL_OK;
 }
 
-int
-tool_list (int argc, char **argv)
+static int
+list_run (CliArgs *args)
 {
-  bool json = false;
-  int n = tool_arguments (argc, argv, &json);
-  if (n < 0)
-    return TOOL_USAGE;
-  if (n > 0)
-    return tool_fail (TOOL_USAGE, "list takes no argument ('%s')", argv[0]);
   GError *error = NULL;
-  int status = json ? list_json (&error) : list_human (&error);
-  return error ? tool_fail_error (error) : status;
+  int status = cli_json (args) ? list_json (args, &error) : list_human (args, &error);
+  return error ? cli_fail (args, TOOL_FAILED, &error) : status;
 }
+
+const CliCommand plugin_list = {
+  .name = "list",
+  .summary = "list the classes that the plugins offer",
+  .standard = CLI_OUTPUT,
+  .run = list_run,
+};

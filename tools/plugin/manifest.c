@@ -1,23 +1,24 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-#include <stdio.h>
-
 #include "tool.h"
 
-int
-tool_manifest (int argc, char **argv)
+static int
+manifest_run (CliArgs *args)
 {
-  int n = tool_arguments (argc, argv, NULL);
-  if (n < 0)
-    return TOOL_USAGE;
-  if (n != 1)
-    return tool_fail (TOOL_USAGE, "manifest: give one FILE.so");
   GError *error = NULL;
-  const TnPlugin *plugin = tn_plugin_load_file (argv[0], &error);
+  const TnPlugin *plugin = tn_plugin_load_file (args->words[0], &error);
   if (!plugin)
-    return tool_fail_error (error);
-  g_autofree char *object_name = g_path_get_basename (argv[0]);
+    return cli_fail (args, TOOL_FAILED, &error);
+  g_autofree char *object_name = g_path_get_basename (args->words[0]);
   g_autofree char *text = tn_plugin_manifest (plugin, object_name);
-  if (fputs (text, stdout) == EOF || fflush (stdout) == EOF)
-    return tool_fail (TOOL_FAILED, "cannot write the manifest: %s", g_strerror (errno));
+  cli_print (args, "%s", text);
   return TOOL_OK;
 }
+
+const CliCommand plugin_manifest = {
+  .name = "manifest",
+  .summary = "print the manifest made from a plugin's descriptor",
+  .words = "FILE.so",
+  .min_words = 1,
+  .max_words = 1,
+  .run = manifest_run,
+};

@@ -2,7 +2,6 @@
 /* A new plugin begins as a copy of the SDK's plugin "example" of its kind, under its own name. */
 #include <fcntl.h>
 #include <glib/gstdio.h>
-#include <stdio.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -83,11 +82,18 @@ rename_all (const char *text, const Spelling *spelling)
 }
 
 static int
-write_new_file (const char *path, const char *text)
+fail (CliArgs *args, const char *format, const char *path, int errnum)
+{
+  cli_error (args, format, path, g_strerror (errnum));
+  return TOOL_FAILED;
+}
+
+static int
+write_new_file (CliArgs *args, const char *path, const char *text)
 {
   int fd = open (path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0644);
   if (fd < 0)
-    return tool_fail (TOOL_FAILED, "cannot make %s: %s", path, g_strerror (errno));
+    return fail (args, "cannot make %s: %s", path, errno);
   size_t length = strlen (text);
   int failed = 0;
   for (size_t done = 0; done < length && !failed;) {
@@ -98,16 +104,16 @@ write_new_file (const char *path, const char *text)
   }
   if (close (fd) < 0 && !failed)
     failed = errno;
-  return failed ? tool_fail (TOOL_FAILED, "cannot write %s: %s", path, g_strerror (failed)) : TOOL_OK;
+  return failed ? fail (args, "cannot write %s: %s", path, failed) : TOOL_OK;
 }
 
 static int
-write_skeleton (const ToolSkeleton *skeleton, const char *folder, const Spelling *spelling)
+write_skeleton (CliArgs *args, const ToolSkeleton *skeleton, const char *folder, const Spelling *spelling)
 {
   g_autofree char *file_name = rename_all (skeleton->file_name, spelling);
   g_autofree char *path = g_build_filename (folder, file_name, NULL);
   g_autofree char *text = rename_all (skeleton->text, spelling);
-  return write_new_file (path, text);
+  return write_new_file (args, path, text);
 }
 
 static bool
@@ -131,38 +137,45 @@ is_kind (const char *kind)
 }
 
 static int
-write_plugin (const char *kind, const char *name, const char *folder)
+write_plugin (CliArgs *args, const char *kind, const char *name, const char *folder)
 {
   if (g_mkdir (folder, 0755) < 0 && errno != EEXIST)
-    return tool_fail (TOOL_FAILED, "cannot make folder %s: %s", folder, g_strerror (errno));
+    return fail (args, "cannot make folder %s: %s", folder, errno);
   Spelling spelling;
   spell (&spelling, name);
   int status = TOOL_OK;
   for (const ToolSkeleton *skeleton = tool_skeletons; skeleton->kind && status == TOOL_OK; skeleton++) {
     if (strcmp (skeleton->kind, kind) == 0)
-      status = write_skeleton (skeleton, folder, &spelling);
+      status = write_skeleton (args, skeleton, folder, &spelling);
   }
   spelling_clear (&spelling);
   if (status == TOOL_OK)
-    printf ("Wrote %s-%s to %s: run 'make' there, then read its README.md\n", kind, name, folder);
+    cli_print (args, "Wrote %s-%s to %s: run 'make' there, then read its README.md\n", kind, name, folder);
   return status;
 }
 
-int
-tool_new (int argc, char **argv)
+static int
+new_run (CliArgs *args)
 {
-  int n = tool_arguments (argc, argv, NULL);
-  if (n < 0)
-    return TOOL_USAGE;
-  if (n < 2 || n > 3)
-    return tool_fail (
-        TOOL_USAGE, "new: give a kind (format, protocol, device, cpu, codec), a name, and perhaps a folder");
-  if (!is_kind (argv[0]))
-    return tool_fail (TOOL_USAGE, "'%s' is no kind of plugin: give format, protocol, device, cpu or codec",
-                      argv[0]);
-  if (!is_plugin_name (argv[1]))
-    return tool_fail (TOOL_USAGE, "'%s' cannot name a plugin: use up to 40 small letters, digits and '-'",
-                      argv[1]);
-  g_autofree char *folder = n == 3 ? g_strdup (argv[2]) : g_strdup_printf ("%s-%s", argv[0], argv[1]);
-  return write_plugin (argv[0], argv[1], folder);
+  const char *kind = args->words[0], *name = args->words[1];
+  if (!is_kind (kind)) {
+    cli_error (args, "'%s' is no kind of plugin: give format, protocol, device, cpu or codec", kind);
+    return TOOL_FAILED;
+  }
+  if (!is_plugin_name (name)) {
+    cli_error (args, "'%s' cannot name a plugin: use up to 40 small letters, digits and '-'", name);
+    return TOOL_FAILED;
+  }
+  g_autofree char *folder =
+      args->n_words == 3 ? g_strdup (args->words[2]) : g_strdup_printf ("%s-%s", kind, name);
+  return write_plugin (args, kind, name, folder);
 }
+
+const CliCommand plugin_new = {
+  .name = "new",
+  .summary = "write the beginnings of a plugin, ready to build",
+  .words = "KIND NAME [FOLDER]",
+  .min_words = 2,
+  .max_words = 3,
+  .run = new_run,
+};

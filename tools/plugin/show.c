@@ -1,137 +1,61 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-#include <stdio.h>
-
 #include <tenon/json.h>
 
 #include "tool.h"
 
-/* ---- Finding what the user means ---- */
-
-typedef struct Search {
-  const char *name;
-  char *path;
-  char *class_name; /* of one that is linked in */
-  TnKind kind;
-  bool found;
-} Search;
-
-static bool
-is_called (const TnClassInfo *info, const char *name)
-{
-  return strcmp (info->plugin, name) == 0 || strcmp (info->name, name) == 0
-         || g_strv_contains (info->aliases, name);
-}
-
-static void
-consider (const TnClassInfo *info, void *opaque)
-{
-  Search *search = opaque;
-  bool by_plugin = strcmp (info->plugin, search->name) == 0;
-  if (!is_called (info, search->name) || (search->found && !by_plugin))
-    return;
-  g_free (search->path);
-  g_free (search->class_name);
-  search->path = g_strdup (info->path);
-  search->class_name = g_strdup (info->name);
-  search->kind = info->kind;
-  search->found = true;
-}
-
-typedef struct Owner {
-  const TnClass *class;
-  const TnPlugin *plugin;
-} Owner;
-
-static void
-find_owner (const TnPlugin *plugin, const char *path, const char *why, void *opaque)
-{
-  Owner *owner = opaque;
-  for (const TnClass *const *class = plugin->classes; *class; class ++) {
-    if (*class == owner->class)
-      owner->plugin = plugin;
-  }
-}
-
-static const TnPlugin *
-plugin_of_class (TnKind kind, const char *name, GError **error)
-{
-  Owner owner = { .class = tn_class_find (kind, name, error) };
-  if (owner.class)
-    tn_plugins_foreach_loaded (find_owner, &owner);
-  return owner.plugin;
-}
-
-static const TnPlugin *
-find_plugin (const char *name, GError **error)
-{
-  if (strchr (name, '/') || g_str_has_suffix (name, ".so"))
-    return tn_plugin_load_file (name, error);
-  Search search = { .name = name };
-  const TnPlugin *plugin = NULL;
-  if (tn_plugins_foreach (0, consider, NULL, &search, error) < 0)
-    return NULL;
-  if (search.found)
-    plugin = plugin_of_class (search.kind, search.class_name, error);
-  else
-    tn_fail (error, TN_PLUGIN_ERROR, ENOENT, "there is no plugin or class '%s': see 'tenon-plugin list'",
-             name);
-  g_free (search.path);
-  g_free (search.class_name);
-  return plugin;
-}
-
 /* ---- For people ---- */
 
 static void
-print_list (const char *title, const char *const *list)
+print_list (CliArgs *args, const char *title, const char *const *list)
 {
   if (!list || !*list)
     return;
   g_autofree char *text = g_strjoinv (", ", (char **) list);
-  printf ("%s%s\n", title, text);
+  cli_print (args, "%s%s\n", title, text);
 }
 
 static void
-print_option (const TnOption *option)
+print_option (CliArgs *args, const TnOption *option)
 {
   g_autofree char *when = tool_option_when (option->when);
-  printf ("    %-20s %-8s %-16s %s", option->name, tool_option_type_name (option->type), when,
-          option->help ? option->help : "");
+  cli_print (args, "    %-20s %-8s %-16s %s", option->name, tool_option_type_name (option->type), when,
+             option->help ? option->help : "");
   if (option->choices) {
     g_autofree char *choices = g_strjoinv ("|", (char **) option->choices);
-    printf (" [%s]", choices);
+    cli_print (args, " [%s]", choices);
   }
   if (option->max)
-    printf (" [%" G_GUINT64_FORMAT " to %" G_GUINT64_FORMAT "]", option->min, option->max);
+    cli_print (args, " [%" G_GUINT64_FORMAT " to %" G_GUINT64_FORMAT "]", option->min, option->max);
   if (option->value)
-    printf (" (default: %s)", option->value);
-  putchar ('\n');
+    cli_print (args, " (default: %s)", option->value);
+  cli_print (args, "\n");
 }
 
 static void
-print_class (const TnClass *class)
+print_class (CliArgs *args, const TnClass *class)
 {
-  printf ("\n%s %s (%s interface %u.%u)\n  %s\n", tool_kind_name (class->kind), class->name,
-          tool_kind_name (class->kind), class->major, class->minor, class->summary);
-  print_list ("  aliases:  ", class->aliases);
-  print_list ("  suffixes: ", class->suffixes);
-  print_list ("  schemes:  ", class->schemes);
+  cli_print (args, "\n%s %s (%s interface %u.%u)\n  %s\n", tool_kind_name (class->kind), class->name,
+             tool_kind_name (class->kind), class->major, class->minor, class->summary);
+  print_list (args, "  aliases:  ", class->aliases);
+  print_list (args, "  suffixes: ", class->suffixes);
+  print_list (args, "  schemes:  ", class->schemes);
   if (class->options)
-    printf ("  options:\n");
+    cli_print (args, "  options:\n");
   for (const TnOption *option = class->options; option && option->name; option++)
-    print_option (option);
+    print_option (args, option);
 }
 
 static void
-print_plugin (const TnPlugin *plugin)
+print_plugin (CliArgs *args, const TnPlugin *plugin)
 {
-  printf ("plugin:   %s\nversion:  %s\nlicence:  %s\npackage:  %s\nABI:      %u.%u (this Tenon: %d.%d)\n"
-          "security: %s\n",
-          plugin->name, plugin->version, plugin->licence, plugin->package, plugin->abi_major,
-          plugin->abi_minor, TN_ABI_MAJOR, TN_ABI_MINOR, tool_security_name (plugin->security));
-  print_list ("codecs:   ", plugin->requires_codecs);
+  cli_print (args,
+             "plugin:   %s\nversion:  %s\nlicence:  %s\npackage:  %s\nABI:      %u.%u (this Tenon: %d.%d)\n"
+             "security: %s\n",
+             plugin->name, plugin->version, plugin->licence, plugin->package, plugin->abi_major,
+             plugin->abi_minor, TN_ABI_MAJOR, TN_ABI_MINOR, tool_security_name (plugin->security));
+  print_list (args, "codecs:   ", plugin->requires_codecs);
   for (const TnClass *const *class = plugin->classes; *class; class ++)
-    print_class (*class);
+    print_class (args, *class);
 }
 
 /* ---- For programs ---- */
@@ -186,7 +110,7 @@ json_class (TnJson *json, const TnClass *class)
 }
 
 static void
-print_plugin_json (const TnPlugin *plugin)
+print_plugin_json (CliArgs *args, const TnPlugin *plugin)
 {
   g_autoptr (GString) text = g_string_new (NULL);
   g_autoptr (TnJson) json = tn_json_new (text, true);
@@ -204,25 +128,29 @@ print_plugin_json (const TnPlugin *plugin)
     json_class (json, *class);
   tn_json_array_end (json);
   tn_json_object_end (json);
-  puts (text->str);
+  cli_print (args, "%s\n", text->str);
 }
 
-int
-tool_show (int argc, char **argv)
+static int
+show_run (CliArgs *args)
 {
-  bool json = false;
-  int n = tool_arguments (argc, argv, &json);
-  if (n < 0)
-    return TOOL_USAGE;
-  if (n != 1)
-    return tool_fail (TOOL_USAGE, "show: give the name of one plugin or class, or one FILE.so");
   GError *error = NULL;
-  const TnPlugin *plugin = find_plugin (argv[0], &error);
+  const TnPlugin *plugin = tool_find_plugin (args->words[0], &error);
   if (!plugin)
-    return tool_fail_error (error);
-  if (json)
-    print_plugin_json (plugin);
+    return cli_fail (args, TOOL_FAILED, &error);
+  if (cli_json (args))
+    print_plugin_json (args, plugin);
   else
-    print_plugin (plugin);
+    print_plugin (args, plugin);
   return TOOL_OK;
 }
+
+const CliCommand plugin_show = {
+  .name = "show",
+  .summary = "show a plugin, its classes and their options",
+  .words = "NAME|FILE.so",
+  .min_words = 1,
+  .max_words = 1,
+  .standard = CLI_OUTPUT,
+  .run = show_run,
+};
