@@ -319,6 +319,18 @@ open_leaf (TnOpening *opening, TnNode *node, GError **error)
   return call_open (node, error);
 }
 
+/* A file that was opened under a name of its own does not know yet that what stands on it makes it grow; one opened
+ * for this format alone may do no more than the format needs. */
+static void
+settle_growth (TnNode *file, bool grows)
+{
+  bool shared = file->parents->next;
+  if (file->is_format || !(tn_node_flags_now (file) & TN_OPEN_WRITE) || (!grows && shared))
+    return;
+  file->flags = grows ? file->flags | TN_OPEN_RESIZE : file->flags & ~TN_OPEN_RESIZE;
+  tn_node_settle (file);
+}
+
 static int
 open_format (TnNode *node, GError **error)
 {
@@ -327,10 +339,7 @@ open_format (TnNode *node, GError **error)
     return tn_fail (error, TN_BLOCK_ERROR, ENOTSUP, "format '%s' cannot open images", node->class->name);
   uint32_t flags = tn_node_flags_now (node);
   bool grows = (node->format.flags & TN_FORMAT_GROWS) || (flags & TN_OPEN_RESIZE);
-  if (!grows && !node->file->is_format && !node->file->parents->next) {
-    node->file->flags &= ~TN_OPEN_RESIZE;
-    tn_node_settle (node->file);
-  }
+  settle_growth (node->file, (flags & TN_OPEN_WRITE) && grows);
   int rc = tn_leaf_set_permissions (node->file, error);
   if (!rc)
     rc = call_open (node, error);
