@@ -25,5 +25,7 @@ void fuzz_write (Fuzz *fuzz, bool sound);
 
 /* Whether the image was checked and is without errors (leaks are none). */
 bool fuzz_is_sound (Fuzz *fuzz);
+/* As fuzz_is_sound(), but what the format declares harmless does not count; prints what does. */
+bool fuzz_is_whole (Fuzz *fuzz);
 
 #endif

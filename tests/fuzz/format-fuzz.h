@@ -17,8 +17,9 @@
 #include <stdint.h>
 
 typedef struct FormatFuzz {
-  const char *driver; /* class name of the format */
-  const char *beside; /* a second file for images that name one, found as the same bytes; or NULL */
+  const char *driver;   /* class name of the format */
+  const char *beside;   /* a second file for images that name one, found as the same bytes; or NULL */
+  const char *harmless; /* how lines of check end that may appear in an image that was sound; or NULL */
 } FormatFuzz;
 
 /* For LLVMFuzzerTestOneInput() to return. */
