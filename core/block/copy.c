@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* Copying nodes: a cursor hands out pieces, workers (coroutines) read and write them. */
 #include <tenon/copy.h>
+#include <tenon/format.h>
 #include <tenon/loop.h>
 
 #include <sys/mman.h>
@@ -506,6 +507,14 @@ copy_total (const TnCopy *copy, uint64_t *total, GError **error)
 
 /* Zero runs of the wanted length, in whole clusters of the target: a cluster is allocated as a whole anyway.
  */
+static bool
+copy_target_packs (const CopyJob *job)
+{
+  const TnClass *class = tn_node_class (job->copy.target);
+  const TnFormatOps *ops = class->kind == TN_KIND_FORMAT ? class->ops : NULL;
+  return ops && (ops->flags & TN_FORMAT_ALWAYS_PACKS);
+}
+
 static int
 copy_choose_unit (CopyJob *job, GError **error)
 {
@@ -515,6 +524,8 @@ copy_choose_unit (CopyJob *job, GError **error)
   if (ret < 0)
     return ret;
   tn_node_limits (job->copy.target, &limits);
+  if (copy_target_packs (job))
+    job->copy.flags |= TN_COPY_PACKED;
   uint64_t cluster = MAX (MAX (info.cluster_size, limits.request_alignment), COPY_SECTOR);
   uint64_t wanted = job->copy.sparse ? job->copy.sparse : 4096;
   job->unit = (wanted + cluster - 1) / cluster * cluster;

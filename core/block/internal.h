@@ -146,6 +146,13 @@ typedef struct TnChild {
   TnNode *node;
 } TnChild;
 
+/* Packed writes reserve in the order in which they came (pack.c). */
+typedef struct TnPackOrder {
+  TnSpin spin;
+  uint64_t tickets, turn; /* given out; whose turn it is */
+  GSList *waiters;        /* TnPackWaiter * */
+} TnPackOrder;
+
 /* Decoded contents of packed extents (pack.c). */
 typedef struct TnUnpacked TnUnpacked;
 
@@ -194,6 +201,7 @@ struct TnNode {
   TnSpin gate_spin;
   GSList *gated; /* TnCoroutine *, under gate_spin */
   TnUnpacked *unpacked;
+  TnPackOrder pack_order;
   void *meta_domain; /* meta.c: what the caches over this node share */
   TnNodeCounters counters;
 

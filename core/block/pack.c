@@ -273,31 +273,103 @@ tn_pack_read (TnNode *node, const TnExtent *extent, uint64_t offset, uint64_t le
 
 /* ---- Writing ---- */
 
+/* ---- Order: whoever packs faster does not overtake ---- */
+
+typedef struct TnPackWaiter {
+  uint64_t ticket;
+  TnCoroutine *coroutine;
+} TnPackWaiter;
+
+static uint64_t
+take_ticket (TnPackOrder *order)
+{
+  tn_spin_lock (&order->spin);
+  uint64_t ticket = order->tickets++;
+  tn_spin_unlock (&order->spin);
+  return ticket;
+}
+
+static void
+await_turn (TnPackOrder *order, uint64_t ticket)
+{
+  TnPackWaiter self = { ticket, tn_co_self () };
+  GSList link = { &self, NULL };
+  tn_spin_lock (&order->spin);
+  bool waits = order->turn != ticket;
+  if (waits) {
+    link.next = order->waiters;
+    order->waiters = &link;
+  }
+  tn_spin_unlock (&order->spin);
+  if (waits)
+    tn_co_yield ();
+}
+
+static void
+pass_turn (TnPackOrder *order)
+{
+  TnCoroutine *next = NULL;
+  tn_spin_lock (&order->spin);
+  order->turn++;
+  for (GSList **link = &order->waiters; *link && !next;) {
+    TnPackWaiter *waiter = (*link)->data;
+    if (waiter->ticket == order->turn) {
+      next = waiter->coroutine;
+      *link = (*link)->next;
+    } else {
+      link = &(*link)->next;
+    }
+  }
+  tn_spin_unlock (&order->spin);
+  if (next)
+    tn_co_wake (next);
+}
+
+/* ---- One unit after the other ---- */
+
 typedef struct Encode {
   TnNode *node;
+  uint64_t ticket;
+  bool is_last; /* unit of the request */
+  bool has_turn, turn_over;
   const char *in; /* one unit: in the request, or in @gathered */
   char *gathered;
   char *out;
-  size_t unit, packed_length;
+  size_t unit, in_length, packed_length;
   GError *error;
   int result;
 } Encode;
+
+/* The next one may reserve. */
+static void
+end_turn (Encode *encode)
+{
+  TnPackOrder *order = &encode->node->pack_order;
+  if (encode->turn_over)
+    return;
+  if (!encode->has_turn)
+    await_turn (order, encode->ticket);
+  encode->turn_over = true;
+  pass_turn (order);
+}
 
 static void
 encode_work (void *opaque)
 {
   Encode *encode = opaque;
-  encode->result = encode->node->format.pack (encode->node, encode->in, encode->unit, encode->out,
+  encode->result = encode->node->format.pack (encode->node, encode->in, encode->in_length, encode->out,
                                               encode->unit, &encode->packed_length, &encode->error);
 }
 
 static int
-store_packed (TnNode *node, uint64_t offset, const Encode *encode, GError **error)
+store_packed (TnNode *node, uint64_t offset, Encode *encode, GError **error)
 {
   TnExtent extent = { .packed_length = encode->packed_length };
   int rc = tn_route_reserve (node, offset, encode->unit, TN_RESERVE_PACKED, &extent, error);
   if (rc)
     return rc;
+  if (encode->is_last)
+    end_turn (encode);
   rc = tn_node_write (extent.source, extent.source_offset, encode->out, encode->packed_length, error);
   if (!rc)
     rc = tn_route_commit (node, &extent, 1, error);
@@ -312,6 +384,7 @@ gather (Encode *encode, const TnData *data, uint64_t offset, uint64_t length)
 {
   uint64_t skip = offset - data->base;
   unsigned i = 0;
+  encode->in_length = encode->node->format.flags & TN_FORMAT_ALWAYS_PACKS ? length : encode->unit;
   while (i < data->n_iov && skip >= data->iov[i].iov_len)
     skip -= data->iov[i++].iov_len;
   if (i < data->n_iov && length == encode->unit && data->iov[i].iov_len - skip >= length) {
@@ -335,6 +408,9 @@ write_unit (TnNode *node, const TnData *data, uint64_t offset, uint64_t length, 
   if (!gather (encode, data, offset, length))
     return -ENOMEM;
   tn_co_work (encode_work, encode);
+  if (!encode->has_turn)
+    await_turn (&node->pack_order, encode->ticket);
+  encode->has_turn = true;
   if (encode->result == -E2BIG) {
     g_clear_error (&encode->error);
     return tn_route_write (node, data, offset, length, error);
@@ -352,6 +428,7 @@ write_units (TnNode *node, const TnData *data, uint64_t offset, uint64_t end, En
 {
   while (offset < end) {
     uint64_t length = MIN (encode->unit, end - offset);
+    encode->is_last = offset + length == end;
     int rc = write_unit (node, data, offset, length, encode, error);
     if (rc)
       return rc;
@@ -371,8 +448,11 @@ tn_pack_write (TnNode *node, const TnData *data, uint64_t offset, uint64_t lengt
     return tn_fail (error, TN_BLOCK_ERROR, EINVAL,
                     "%s: compressed writes must cover whole clusters of %" G_GUINT64_FORMAT " bytes",
                     tn_node_filename (node), unit);
-  Encode encode = { .node = node, .out = tn_buffer_new (unit), .unit = unit };
+  Encode encode = {
+    .node = node, .ticket = take_ticket (&node->pack_order), .out = tn_buffer_new (unit), .unit = unit
+  };
   int rc = encode.out ? write_units (node, data, offset, end, &encode, error) : -ENOMEM;
+  end_turn (&encode);
   free (encode.gathered);
   free (encode.out);
   return rc;

@@ -34,7 +34,9 @@ typedef enum TnFormatFlags {
   TN_FORMAT_STATIC_MAP = 1 << 1,     /**< map() depends on nothing but offset and size (raw, fixed VHD) */
   TN_FORMAT_BACKING = 1 << 2,        /**< images may have a backing file */
   TN_FORMAT_PACKS = 1 << 3,          /**< has pack() and unpack() */
-  TN_FORMAT_GROWS = 1 << 4           /**< writing may grow the file child: it is opened with RESIZE */
+  TN_FORMAT_GROWS = 1 << 4,          /**< writing may grow the file child: it is opened with RESIZE */
+  TN_FORMAT_ALWAYS_PACKS = 1 << 5 /**< every write is packed, asked for or not; the last unit of a disk comes
+                                     to pack() as short as it is */
 } TnFormatFlags;
 
 typedef enum TnUnmapFlags {
@@ -71,7 +73,8 @@ typedef struct TnFormatOps {
 
   /** Makes room for [offset, offset + length): extent->offset is rounded down to a unit, extent->length a
    * multiple of units that covers at least the beginning of the range (the core calls again for the rest).
-   * Sets kind DATA, flag NEW, source and source_offset, cookie.  For TN_RESERVE_PACKED: kind PACKED. */
+   * Sets kind DATA, flag NEW, source and source_offset, cookie.  For TN_RESERVE_PACKED: kind PACKED; however
+   * long packing takes, packed writes of one node come here in the order in which they were submitted. */
   int (*reserve) (TnNode *node, uint64_t offset, uint64_t length, uint32_t flags, TnExtent *extent,
                   GError **error);
   /** The core has written @n extents of reserve() in full: link them.  After a failure the core cancels those
