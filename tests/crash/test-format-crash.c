@@ -64,6 +64,9 @@ static const CrashCase cases[] = {
   { "vdi", "blocks-64k", "block_size=65536", NULL, CRASH_DISCARD_ZERO, 2 << 20, NULL },
   { "vdi", "blocks-1M", "", NULL, CRASH_DISCARD_ZERO, 4 << 20, "vdi" },
   { "vdi", "static", "static=on,block_size=4096", NULL, CRASH_DISCARD_ZERO, 0, NULL },
+  { "vpc", "blocks-4k", "block_size=4096,force_size=on", NULL, CRASH_DISCARD_ZERO, 0, NULL },
+  { "vpc", "blocks-2M", "force_size=on", NULL, CRASH_DISCARD_ZERO, 8 << 20, NULL },
+  { "vpc", "fixed", "subformat=fixed,force_size=on", NULL, CRASH_DISCARD_ZERO, 0, NULL },
 };
 
 typedef struct Run {

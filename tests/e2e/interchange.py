@@ -100,11 +100,17 @@ def choose_vdi(rng, backing):
     return Choice([f'static={rng.choice(("on", "off", "off"))}'], 1 << 20, set())
 
 
+def choose_vpc(rng, backing):
+    return Choice([f'subformat={rng.choice(("dynamic", "dynamic", "fixed"))}', f'force_size={rng.choice(("on", "off"))}'],
+                  2 << 20, set())
+
+
 FORMATS = [
     Format('qcow2', choose_qcow2, True, pack_qcow2, 512, 6 << 20, 25),
     Format('qed', choose_qed, True, None, 512, 6 << 20, 15),
     Format('raw', choose_raw, False, None, 512, 2 << 20, 3),
     Format('vdi', choose_vdi, False, None, 512, 6 << 20, 10),
+    Format('vpc', choose_vpc, False, None, 512, 6 << 20, 10),
 ]
 
 
