@@ -1,7 +1,7 @@
 #!/bin/bash
 # SPDX-License-Identifier: LGPL-2.1-or-later
 # make-seeds.sh BUILD [FORMAT…]: makes the seeds of image formats (corpus/FORMAT/seed-*) anew with the tools in BUILD/bin
-# and, for what only QEMU writes, qemu-img.
+# and, for what only QEMU writes, qemu-img; those of formats that are only read by make-seeds.py.
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 build=$(cd "${1:?usage: make-seeds.sh BUILD [FORMAT...]}" && pwd)
@@ -79,9 +79,14 @@ seeds_qed () {
   one qed empty 1G cluster_size=4k,table_size=4
 }
 
+seeds_vdi () {
+  one vdi dynamic 64k block_size=1k 'write -P 1 0 1k'
+  one vdi static 32k block_size=4k,static=on 'write -P 1 1k 512'
+}
+
 make_contents
 truncate -s 64k fuzz.data
-[ $# != 0 ] || set -- $(declare -F | sed -n 's/^declare -f seeds_//p')
+[ $# != 0 ] || { "$here/make-seeds.py" "$here/corpus"; set -- $(declare -F | sed -n "s/^declare -f seeds_//p"); }
 for format in "$@"; do
   "seeds_$format"
 done
