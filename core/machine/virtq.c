@@ -310,10 +310,10 @@ tn_virtq_give_back (TnVirtq *queue, TnVirtqRequest *request)
 static void
 virtq_mark_written (TnVirtq *queue, const VirtqEntry *entry, uint64_t written)
 {
-  const GuestRange *range = entry->ranges + entry->first_in;
   for (unsigned i = 0; i < entry->n_in && written > 0; i++) {
-    uint64_t run = MIN (written, range[i].length);
-    tn_space_mark_dirty (queue->space, range[i].address, run);
+    const GuestRange *range = &entry->ranges[entry->first_in + i];
+    uint64_t run = MIN (written, range->length);
+    tn_space_mark_dirty (queue->space, range->address, run);
     written -= run;
   }
 }
