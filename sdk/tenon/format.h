@@ -60,7 +60,8 @@ typedef struct TnFormatOps {
                 uint64_t file_size);
 
   /** Reads the headers from the child "file" (already open), sets size, backing, unit.  Must not write with
-   *  a read-only node or with TN_OPEN_NO_IO or TN_OPEN_CHECK. */
+   *  a read-only node or with TN_OPEN_NO_IO or TN_OPEN_CHECK.  When it fails it frees what it has made:
+   * close() is not called. */
   int (*open) (TnNode *node, const TnOptions *options, uint32_t flags, GError **error);
   /** Flushes and frees.  Called once, also after a failed flush; reports what could not be written. */
   int (*close) (TnNode *node, GError **error);

@@ -132,7 +132,7 @@ read_catalog (Bochs *b, GError **error)
 }
 
 static int
-bochs_open (TnNode *node, const TnOptions *options, uint32_t flags, GError **error)
+bochs_load (TnNode *node, uint32_t flags, GError **error)
 {
   Bochs *b = tn_node_state (node);
   b->file = tn_node_child (node, "file");
@@ -148,13 +148,27 @@ bochs_open (TnNode *node, const TnOptions *options, uint32_t flags, GError **err
   return 0;
 }
 
+static void
+bochs_clear (Bochs *b)
+{
+  g_clear_pointer (&b->bitmaps, tn_meta_cache_free);
+  g_clear_pointer (&b->catalog, g_free);
+}
+
 static int
 bochs_close (TnNode *node, GError **error)
 {
-  Bochs *b = tn_node_state (node);
-  g_clear_pointer (&b->bitmaps, tn_meta_cache_free);
-  g_clear_pointer (&b->catalog, g_free);
+  bochs_clear (tn_node_state (node));
   return 0;
+}
+
+static int
+bochs_open (TnNode *node, const TnOptions *options, uint32_t flags, GError **error)
+{
+  const int ret = bochs_load (node, flags, error);
+  if (ret < 0)
+    bochs_clear (tn_node_state (node));
+  return ret;
 }
 
 /* ---- Reading ---- */

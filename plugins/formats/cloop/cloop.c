@@ -73,7 +73,7 @@ read_header (Cloop *c, GError **error)
 }
 
 static int
-cloop_open (TnNode *node, const TnOptions *options, uint32_t flags, GError **error)
+cloop_load (TnNode *node, uint32_t flags, GError **error)
 {
   Cloop *c = tn_node_state (node);
   c->file = tn_node_child (node, "file");
@@ -88,13 +88,27 @@ cloop_open (TnNode *node, const TnOptions *options, uint32_t flags, GError **err
   return 0;
 }
 
+static void
+cloop_clear (Cloop *c)
+{
+  g_clear_pointer (&c->cache, tn_meta_cache_free);
+  g_clear_pointer (&c->offsets, g_free);
+}
+
 static int
 cloop_close (TnNode *node, GError **error)
 {
-  Cloop *c = tn_node_state (node);
-  g_clear_pointer (&c->cache, tn_meta_cache_free);
-  g_clear_pointer (&c->offsets, g_free);
+  cloop_clear (tn_node_state (node));
   return 0;
+}
+
+static int
+cloop_open (TnNode *node, const TnOptions *options, uint32_t flags, GError **error)
+{
+  const int ret = cloop_load (node, flags, error);
+  if (ret < 0)
+    cloop_clear (tn_node_state (node));
+  return ret;
 }
 
 /* ---- Reading ---- */

@@ -33,7 +33,7 @@ cso_codec (Cso *c, CsoCoding coding, GError **error)
 /* ---- Opening ---- */
 
 static int
-cso_open (TnNode *node, const TnOptions *options, uint32_t flags, GError **error)
+cso_load (TnNode *node, uint32_t flags, GError **error)
 {
   Cso *c = tn_node_state (node);
   const char *name = tn_node_class_name (node);
@@ -57,16 +57,31 @@ cso_open (TnNode *node, const TnOptions *options, uint32_t flags, GError **error
   return 0;
 }
 
-static int
-cso_close (TnNode *node, GError **error)
+static void
+cso_clear (Cso *c)
 {
-  Cso *c = tn_node_state (node);
-  const int ret = c->writable ? cso_finish (c, error) : 0;
   g_clear_pointer (&c->index, g_free);
   g_clear_pointer (&c->lengths, g_free);
   g_clear_pointer (&c->plain, g_free);
   if (c->under_way)
     g_array_unref (g_steal_pointer (&c->under_way));
+}
+
+static int
+cso_close (TnNode *node, GError **error)
+{
+  Cso *c = tn_node_state (node);
+  const int ret = c->writable ? cso_finish (c, error) : 0;
+  cso_clear (c);
+  return ret;
+}
+
+static int
+cso_open (TnNode *node, const TnOptions *options, uint32_t flags, GError **error)
+{
+  const int ret = cso_load (node, flags, error);
+  if (ret < 0)
+    cso_clear (tn_node_state (node));
   return ret;
 }
 

@@ -74,7 +74,7 @@ read_tables (Dmg *d, const uint8_t *trailer, GError **error)
 }
 
 static int
-dmg_open (TnNode *node, const TnOptions *options, uint32_t flags, GError **error)
+dmg_load (TnNode *node, uint32_t flags, GError **error)
 {
   Dmg *d = tn_node_state (node);
   uint8_t trailer[DMG_TRAILER];
@@ -97,13 +97,27 @@ dmg_open (TnNode *node, const TnOptions *options, uint32_t flags, GError **error
   return 0;
 }
 
+static void
+dmg_clear (Dmg *d)
+{
+  if (d->chunks)
+    g_array_unref (g_steal_pointer (&d->chunks));
+}
+
 static int
 dmg_close (TnNode *node, GError **error)
 {
-  Dmg *d = tn_node_state (node);
-  if (d->chunks)
-    g_array_unref (g_steal_pointer (&d->chunks));
+  dmg_clear (tn_node_state (node));
   return 0;
+}
+
+static int
+dmg_open (TnNode *node, const TnOptions *options, uint32_t flags, GError **error)
+{
+  const int ret = dmg_load (node, flags, error);
+  if (ret < 0)
+    dmg_clear (tn_node_state (node));
+  return ret;
 }
 
 /* ---- Reading ---- */
