@@ -74,35 +74,65 @@ list_snapshots (CliArgs *args, GError **error)
   return ret;
 }
 
+typedef struct SnapshotChange {
+  const char *option;
+  TnSnapshotAction action;
+} SnapshotChange;
+
+static const SnapshotChange changes[] = {
+  { "create", TN_SNAPSHOT_CREATE },
+  { "apply", TN_SNAPSHOT_APPLY },
+  { "delete", TN_SNAPSHOT_DELETE },
+};
+
+static int
+change_snapshots (CliArgs *args, const SnapshotChange *change)
+{
+  TnNode *node = NULL;
+  GError *error = NULL;
+  if (cli_open (args, args->words[0], TN_OPEN_WRITE | TN_OPEN_RESIZE | TN_OPEN_UNMAP | TN_OPEN_NO_BACKING,
+                &node, &error)
+      < 0)
+    return cli_fail (args, EXIT_FAILURE, &error);
+  int status = EXIT_SUCCESS;
+  if (tn_node_snapshot (node, change->action, cli_text (args, change->option), &error) < 0)
+    status = cli_fail (args, EXIT_FAILURE, &error);
+  return cli_close (args, node, status);
+}
+
 static int
 snapshot_run (CliArgs *args)
 {
-  static const char *const changes[] = { "create", "apply", "delete" };
+  const SnapshotChange *wanted = NULL;
   GError *error = NULL;
-  for (unsigned i = 0; i < G_N_ELEMENTS (changes); i++) {
-    if (!cli_flag (args, changes[i]))
-      continue;
-    cli_error (args,
-               "snapshot --%s is not supported yet; use an overlay instead (tenon-img create -b) or qemu-img "
-               "snapshot",
-               changes[i]);
+  unsigned n = cli_flag (args, "list");
+  for (unsigned i = 0; i < G_N_ELEMENTS (changes); i++)
+    if (cli_flag (args, changes[i].option)) {
+      wanted = &changes[i];
+      n++;
+    }
+  if (n > 1) {
+    cli_error (args, "give one of -l, -c, -a and -d");
     return EXIT_FAILURE;
   }
+  if (wanted)
+    return change_snapshots (args, wanted);
   if (list_snapshots (args, &error) < 0)
     return cli_fail (args, EXIT_FAILURE, &error);
   return EXIT_SUCCESS;
 }
 
-static const CliOption snapshot_options[] = { { "list", 'l', NULL,
-                                                "list the internal snapshots (this is the default)", NULL },
-                                              { "create", 'c', "NAME", "not supported yet", NULL },
-                                              { "apply", 'a', "NAME", "not supported yet", NULL },
-                                              { "delete", 'd', "NAME", "not supported yet", NULL },
-                                              { 0 } };
+static const CliOption snapshot_options[] = {
+  { "list", 'l', NULL, "list the internal snapshots (this is the default)", NULL },
+  { "create", 'c', "NAME", "keep the present contents as snapshot NAME", NULL },
+  { "apply", 'a', "SNAPSHOT", "bring back the contents of the snapshot with that id or name", NULL },
+  { "delete", 'd', "SNAPSHOT", "delete the snapshot with that id or name", NULL },
+  { 0 }
+};
 
 const CliCommand img_snapshot = {
   .name = "snapshot",
-  .summary = "list the internal snapshots of an image",
+  .summary = "list, create, apply or delete internal snapshots of an image",
   .words = "FILENAME",
   .min_words = 1,
   .max_words = 1,

@@ -124,8 +124,9 @@ count_bitmaps (Qcow2Walk *walk, GError **error)
   return ret;
 }
 
+/* Counts all references. */
 static int
-walk_image (Qcow2Walk *walk, GError **error)
+walk_references (Qcow2Walk *walk, GError **error)
 {
   Qcow2 *q = walk->q;
   GError *why = NULL;
@@ -137,8 +138,17 @@ walk_image (Qcow2Walk *walk, GError **error)
   if (ret == 0) {
     ret = qcow2_walk_refcounts (walk, error);
   }
-  if (ret < 0 || (ret = qcow2_walk_tables (walk, error)) < 0 || (ret = count_bitmaps (walk, error)) < 0
-      || (ret = qcow2_walk_compare (walk, error)) < 0) {
+  if (ret < 0 || (ret = qcow2_walk_tables (walk, error)) < 0) {
+    return ret;
+  }
+  return count_bitmaps (walk, error);
+}
+
+static int
+walk_image (Qcow2Walk *walk, GError **error)
+{
+  int ret = walk_references (walk, error);
+  if (ret < 0 || (ret = qcow2_walk_compare (walk, error)) < 0) {
     return ret;
   }
   if (walk->rebuild && (walk->fix & TN_CHECK_FIX_ERRORS)) {
@@ -149,6 +159,22 @@ walk_image (Qcow2Walk *walk, GError **error)
   return walk->rebuild && !(walk->fix & TN_CHECK_FIX_ERRORS) ? 0 : qcow2_walk_copied (walk, error);
 }
 
+static void
+walk_begin (Qcow2Walk *walk)
+{
+  qcow2_counts_init (&walk->counts);
+  walk->tables = g_hash_table_new_full (g_int64_hash, g_int64_equal, NULL, g_free);
+  walk->blocks = g_hash_table_new_full (g_int64_hash, g_int64_equal, g_free, NULL);
+}
+
+static void
+walk_end (Qcow2Walk *walk)
+{
+  qcow2_counts_clear (&walk->counts);
+  g_hash_table_unref (walk->tables);
+  g_hash_table_unref (walk->blocks);
+}
+
 /* One pass over the image; with fix bits it repairs what it finds. */
 static int
 run_pass (Qcow2 *q, uint32_t fix, bool quiet, TnCheck *check, Qcow2Walk *walk, GError **error)
@@ -157,16 +183,60 @@ run_pass (Qcow2 *q, uint32_t fix, bool quiet, TnCheck *check, Qcow2Walk *walk, G
       (Qcow2Walk){ .q = q, .check = check, .fix = fix, .quiet = quiet, .file_size = tn_node_size (q->file) };
   check->total_clusters = qcow2_clusters (q, q->size);
   check->allocated_clusters = check->compressed_clusters = check->fragmented_clusters = 0;
-  qcow2_counts_init (&walk->counts);
-  walk->tables = g_hash_table_new_full (g_int64_hash, g_int64_equal, NULL, g_free);
-  walk->blocks = g_hash_table_new_full (g_int64_hash, g_int64_equal, g_free, NULL);
+  walk_begin (walk);
   int ret = walk_image (walk, error);
   check->image_end_offset = walk->end << q->cluster_bits;
-  qcow2_counts_clear (&walk->counts);
-  g_hash_table_unref (walk->tables);
-  g_hash_table_unref (walk->blocks);
+  walk_end (walk);
   return ret;
 }
+
+/* ---- Counts of another width ---- */
+
+static void
+set_order (Qcow2 *q, uint32_t order)
+{
+  q->header.refcount_order = order;
+  q->block_bits = q->cluster_bits + 3 - order;
+  q->refcount_max = order == 6 ? UINT64_MAX : (1ull << (1u << order)) - 1;
+}
+
+static int
+rebuild_with_order (Qcow2Walk *walk, uint32_t order, GError **error)
+{
+  Qcow2 *q = walk->q;
+  const uint32_t old = q->header.refcount_order;
+  int ret = walk_references (walk, error);
+  if (ret < 0) {
+    return ret;
+  }
+  if (walk->corruptions || walk->rebuild) {
+    return qcow2_fail (q, error, EIO, "it is damaged: repair it with check -r all first");
+  }
+  set_order (q, order);
+  walk->new_order = true;
+  if ((ret = qcow2_rebuild_refcounts (walk, error)) < 0) {
+    set_order (q, old);
+  }
+  return ret;
+}
+
+int
+qcow2_change_refcount_order (Qcow2 *q, uint32_t order, GError **error)
+{
+  TnCheck check = { .size = sizeof check };
+  Qcow2Walk walk = { .q = q, .check = &check, .quiet = true };
+  int ret = qcow2_reftable_load (q, error);
+  if (ret < 0 || (ret = qcow2_settle (q, error)) < 0) {
+    return ret;
+  }
+  walk.file_size = tn_node_size (q->file);
+  walk_begin (&walk);
+  ret = rebuild_with_order (&walk, order, error);
+  walk_end (&walk);
+  return ret;
+}
+
+/* ---- Check ---- */
 
 /* The image is consistent again: whoever opens it next may write. */
 static int

@@ -18,8 +18,9 @@ typedef struct Qcow2Walk {
   TnCheck *check;
   uint32_t fix;
   bool quiet;
-  bool rebuild; /* the refcount structures themselves are damaged */
-  bool changed; /* something was repaired */
+  bool rebuild;   /* the refcount structures themselves are damaged */
+  bool changed;   /* something was repaired */
+  bool new_order; /* counts get another width: the header says so together with where they are */
   uint64_t file_size;
   uint64_t corruptions, leaks;
   uint64_t end; /* behind the highest cluster in use or counted on disk */

@@ -390,6 +390,27 @@ qcow2_header_read (Qcow2 *q, GError **error)
   }
 }
 
+void
+qcow2_header_set_bitmaps (Qcow2 *q)
+{
+  uint8_t p[24] = { 0 };
+  for (guint i = 0; i < q->extensions->len; i++) {
+    if (g_array_index (q->extensions, Qcow2Extension, i).type == EXTENSION_BITMAPS) {
+      g_array_remove_index (q->extensions, i--);
+    }
+  }
+  q->header.autoclear &= ~QCOW2_AUTOCLEAR_BITMAPS;
+  if (q->bitmap_count == 0) {
+    return;
+  }
+  q->header.autoclear |= QCOW2_AUTOCLEAR_BITMAPS;
+  tn_store_be32 (p, q->bitmap_count);
+  tn_store_be64 (p + 8, q->bitmap_directory_size);
+  tn_store_be64 (p + 16, q->bitmap_directory_offset);
+  const Qcow2Extension extension = { EXTENSION_BITMAPS, g_bytes_new (p, sizeof p) };
+  g_array_append_val (q->extensions, extension);
+}
+
 /* ---- Writing ---- */
 
 static void

@@ -256,6 +256,9 @@ qcow2_map (TnNode *node, uint64_t offset, uint64_t length, uint32_t flags, TnExt
     }
   }
   length = CLAMP (length, 1, q->size - offset);
+  if ((flags & TN_MAP_WRITE) && q->bitmaps_tracking) {
+    qcow2_bitmaps_dirty (q, offset, length);
+  }
   *extent = (TnExtent){ .generation = extent->generation };
   const uint64_t index = qcow2_l1_index (q, offset), entry = q->l1[index];
   if (entry == 0) {

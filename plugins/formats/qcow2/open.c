@@ -207,6 +207,7 @@ qcow2_detach (Qcow2 *q)
   g_clear_pointer (&q->freed, g_array_unref);
   g_clear_pointer (&q->forgotten, g_array_unref);
   g_clear_pointer (&q->inflight, g_hash_table_unref);
+  g_clear_pointer (&q->bitmaps, g_array_unref);
   g_clear_pointer (&q->l1, g_free);
   g_clear_pointer (&q->reftable, g_free);
   qcow2_snapshots_free (q);
@@ -238,7 +239,7 @@ qcow2_touch (Qcow2 *q, GError **error)
   if (q->touched) {
     return 0;
   }
-  int ret = qcow2_bitmaps_mark_in_use (q, error);
+  int ret = qcow2_bitmaps_begin (q, error);
   if (ret < 0) {
     return ret;
   }
@@ -282,6 +283,21 @@ int
 qcow2_clear_dirty (Qcow2 *q, GError **error)
 {
   return q->header.incompatible & QCOW2_INCOMPAT_DIRTY ? set_dirty_bit (q, false, error) : 0;
+}
+
+int
+qcow2_begin_change (Qcow2 *q, GError **error)
+{
+  return q->header.version < 3 || (q->header.incompatible & QCOW2_INCOMPAT_DIRTY)
+             ? 0
+             : set_dirty_bit (q, true, error);
+}
+
+int
+qcow2_end_change (Qcow2 *q, GError **error)
+{
+  const int ret = qcow2_settle (q, error);
+  return ret < 0 || q->lazy ? ret : qcow2_clear_dirty (q, error);
 }
 
 /* After a crash with lazy reference counts they are made right before anything is allocated. */
@@ -437,7 +453,8 @@ finish_writing (Qcow2 *q, GError **error)
   if (ret < 0 || (q->flags & TN_OPEN_CHECK) || q->corrupt) {
     return ret;
   }
-  return qcow2_clear_dirty (q, error);
+  ret = qcow2_bitmaps_end (q, error);
+  return ret < 0 ? ret : qcow2_clear_dirty (q, error);
 }
 
 static int
@@ -518,8 +535,13 @@ static const TnFormatOps qcow2_ops = {
   .set_backing = qcow2_set_backing,
   .make_empty = qcow2_make_empty,
   .snapshots = qcow2_snapshots,
+  .amend = qcow2_amend,
   .reopen = qcow2_reopen,
   .flushed = qcow2_flushed,
+  .snapshot = qcow2_snapshot_change,
+  .bitmap = qcow2_bitmap_change,
+  .bitmap_visit = qcow2_bitmap_visit,
+  .bitmap_mark = qcow2_bitmap_mark,
 };
 
 static const char *const compat_choices[] = { "0.10", "1.1", "v2", "v3", NULL };

@@ -11,8 +11,11 @@
  * write.c     reserve, commit, cancel
  * unmap.c     zero clusters and discards
  * pack.c      compressed clusters
- * snapshot.c  internal snapshots, read-only
- * bitmap.c    persistent bitmaps, as far as writing must respect them
+ * snapshot.c  the table of internal snapshots
+ * snapshot-change.c  making, applying and deleting them
+ * bitmap.c    persistent bitmaps
+ * bitmap-track.c  recording writes in them, changing and storing them
+ * amend.c     changing what an image was created with
  * resize.c, create.c, measure.c, info.c, backing.c, check.c, repair.c
  *
  * Unless a comment says otherwise a function runs in one of the format's serialised callbacks and may wait.
@@ -34,6 +37,7 @@
 #define QCOW2_MAX_SNAPSHOTS 65536u
 #define QCOW2_MAX_SNAPSHOT_BYTES (64u << 20)
 #define QCOW2_MAX_SNAPSHOT_EXTRA 1024u
+#define QCOW2_SNAPSHOT_EXTRA 24u /* bytes of extra data that we know */
 #define QCOW2_MAX_BITMAPS 65535u
 #define QCOW2_MAX_BITMAP_DIRECTORY (QCOW2_MAX_BITMAPS * 1024u)
 #define QCOW2_SUBCLUSTERS 32u
@@ -88,6 +92,7 @@ typedef struct Qcow2Snapshot {
   char *id, *name;
   uint32_t date_sec, date_nsec;
   uint64_t vm_clock_nsec, vm_state_size, disk_size, icount;
+  GBytes *extra; /* behind the extra data that we know; kept as it is */
 } Qcow2Snapshot;
 
 /* Clusters [first, first + count) lost one reference; it is taken off once the metadata that forgot them is
@@ -155,6 +160,10 @@ typedef struct Qcow2 {
   uint64_t snapshots_length; /* bytes of the table */
   bool snapshots_loaded;
 
+  GArray *bitmaps;       /* Qcow2Bitmap, while writing; NULL before the first write */
+  bool bitmaps_changed;  /* the directory is to be written */
+  bool bitmaps_tracking; /* some record writes */
+
   const TnCodecOps *codec;
 } Qcow2;
 
@@ -167,6 +176,8 @@ int qcow2_header_write_features (Qcow2 *q, GError **error);
 /* Size, L1 and refcount table fields: one sector. */
 int qcow2_header_write_tables (Qcow2 *q, GError **error);
 void qcow2_header_clear (Qcow2 *q);
+/* Has the header name (or, without bitmaps, not name) the bitmap directory that @q knows of. */
+void qcow2_header_set_bitmaps (Qcow2 *q);
 
 /* ---- open.c ---- */
 /* Sets the state up from @file; @node may be NULL. */
@@ -182,6 +193,9 @@ int qcow2_barrier (Qcow2 *q, GError **error);
 int qcow2_touch (Qcow2 *q, GError **error);
 /* Before reference counts lag behind. */
 int qcow2_mark_dirty (Qcow2 *q, GError **error);
+/* While a large change of counts is under way: whoever finds the image so after a power cut repairs it. */
+int qcow2_begin_change (Qcow2 *q, GError **error);
+int qcow2_end_change (Qcow2 *q, GError **error);
 int qcow2_clear_dirty (Qcow2 *q, GError **error);
 int qcow2_fail (Qcow2 *q, GError **error, int errnum, const char *format, ...) TN_PRINTF (4, 5);
 /* -EIO; marks a writable image corrupt. */
@@ -356,19 +370,60 @@ int qcow2_snapshot_use (Qcow2 *q, const char *name, GError **error);
 int qcow2_snapshots (TnNode *node, void (*visit) (const TnSnapshot *snapshot, void *opaque), void *opaque,
                      GError **error);
 void qcow2_snapshots_free (Qcow2 *q);
+const Qcow2Snapshot *qcow2_snapshot_find (const Qcow2 *q, const char *name);
+
+/* ---- snapshot-change.c ---- */
+int qcow2_snapshot_change (TnNode *node, uint32_t action, const char *name, GError **error);
+/* Writes the table of @n snapshots somewhere else and has the header name it. */
+int qcow2_snapshots_store (Qcow2 *q, const Qcow2Snapshot *snapshots, uint32_t n, GError **error);
 
 /* ---- bitmap.c ---- */
+#define QCOW2_BITMAP_ENTRY_FIXED 24u
+#define QCOW2_BITMAP_IN_USE 1u
+#define QCOW2_BITMAP_AUTO 2u /* records writes */
+#define QCOW2_BITMAP_EXTRA_OK 4u
+#define QCOW2_BITMAP_KNOWN_FLAGS 7u
+#define QCOW2_BITMAP_MIN_BITS 9u
+#define QCOW2_BITMAP_MAX_BITS 31u
+#define QCOW2_BITMAP_MAX_NAME 1023u
+
 typedef struct Qcow2Bitmap {
   uint64_t table_offset;
-  uint32_t table_size, flags;
+  uint32_t table_size, flags; /* flags as the image will be left: not in use unless it is inconsistent */
   uint8_t type, granularity_bits;
   uint64_t entry_offset; /* of the directory entry in the file */
   char *name;
+  GBytes *extra;
+  uint8_t **pages; /* the bits, NULL until they are needed */
+  uint64_t n_pages;
+  bool changed; /* pages are to be written */
+  bool removed; /* by the user; its space is freed once the directory does not name it */
 } Qcow2Bitmap;
 /* The bitmap directory; free the array with g_array_unref(). */
 int qcow2_bitmaps_read (Qcow2 *q, GArray **bitmaps, GError **error);
-/* Sets the in-use flag of every bitmap that tracks writes, because we don't. */
-int qcow2_bitmaps_mark_in_use (Qcow2 *q, GError **error);
+Qcow2Bitmap *qcow2_bitmap_find (GArray *bitmaps, const char *name);
+uint64_t qcow2_bitmap_pages (const Qcow2 *q, unsigned granularity_bits, uint64_t size);
+int qcow2_bitmap_read_table (Qcow2 *q, const Qcow2Bitmap *bitmap, uint64_t **table, GError **error);
+int qcow2_bitmap_load (Qcow2 *q, Qcow2Bitmap *bitmap, GError **error);
+void qcow2_bitmap_set (const Qcow2 *q, Qcow2Bitmap *bitmap, uint64_t offset, uint64_t length);
+void qcow2_bitmap_erase (const Qcow2 *q, Qcow2Bitmap *bitmap);
+void qcow2_bitmap_fit (const Qcow2 *q, Qcow2Bitmap *bitmap, uint64_t size);
+int qcow2_bitmap_visit (TnNode *node, const char *name,
+                        int (*dirty) (uint64_t offset, uint64_t length, void *opaque, GError **error),
+                        void *opaque, GError **error);
+
+/* ---- bitmap-track.c ---- */
+/* Before the first write: those that record writes are loaded, and marked as in use on the disk. */
+int qcow2_bitmaps_begin (Qcow2 *q, GError **error);
+/* After the last one: writes what has changed. */
+int qcow2_bitmaps_end (Qcow2 *q, GError **error);
+/* A write there, for those that record writes. */
+void qcow2_bitmaps_dirty (Qcow2 *q, uint64_t offset, uint64_t length);
+/* Before the disk gets another size. */
+int qcow2_bitmaps_resize (Qcow2 *q, uint64_t size, GError **error);
+int qcow2_bitmap_change (TnNode *node, uint32_t action, const char *name, uint64_t granularity,
+                         GError **error);
+int qcow2_bitmap_mark (TnNode *node, const char *name, uint64_t offset, uint64_t length, GError **error);
 
 /* ---- the rest ---- */
 int qcow2_resize (TnNode *node, uint64_t size, TnPrealloc prealloc, GError **error);
@@ -384,6 +439,9 @@ int qcow2_set_backing (TnNode *node, const char *filename, const char *format, G
 int qcow2_make_empty (TnNode *node, GError **error);
 int qcow2_check (TnNode *node, uint32_t fix, TnCheck *check, GError **error);
 int qcow2_check_state (Qcow2 *q, uint32_t fix, TnCheck *check, GError **error);
+/* Makes the refcount structures anew with counts of 2^@order bits. */
+int qcow2_change_refcount_order (Qcow2 *q, uint32_t order, GError **error);
+int qcow2_amend (TnNode *node, const TnOptions *options, GError **error);
 
 /* What create and measure understand. */
 typedef struct Qcow2Layout {

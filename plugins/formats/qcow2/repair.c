@@ -307,7 +307,8 @@ switch_to (Qcow2Walk *walk, const Plan *plan, GError **error)
   }
   q->header.reftable_offset = (plan->start + plan->block_count) << q->cluster_bits;
   q->header.reftable_clusters = (uint32_t) plan->table_clusters;
-  if ((ret = qcow2_header_write_tables (q, error)) < 0 || (ret = qcow2_barrier (q, error)) < 0) {
+  ret = walk->new_order ? qcow2_header_write (q, error) : qcow2_header_write_tables (q, error);
+  if (ret < 0 || (ret = qcow2_barrier (q, error)) < 0) {
     q->header = old;
     return ret;
   }

@@ -306,11 +306,6 @@ qcow2_resize_state (Qcow2 *q, uint64_t size, TnPrealloc prealloc, GError **error
   if (ret < 0) {
     return ret;
   }
-  if (q->bitmap_count) {
-    return qcow2_fail (q, error, ENOTSUP,
-                       "it has %u persistent bitmaps, which cannot be resized: remove them first",
-                       q->bitmap_count);
-  }
   if (q->header.version < 3 && q->header.snapshot_count) {
     return qcow2_fail (q, error, ENOTSUP,
                        "version 2 does not keep the disk size of its %u snapshots: delete them first",
@@ -318,6 +313,9 @@ qcow2_resize_state (Qcow2 *q, uint64_t size, TnPrealloc prealloc, GError **error
   }
   if (size > (uint64_t) INT64_MAX) {
     return qcow2_fail (q, error, EFBIG, "a disk of %" PRIu64 " bytes is too large", size);
+  }
+  if ((ret = qcow2_bitmaps_resize (q, size, error)) < 0) {
+    return ret;
   }
   return size < q->size ? shrink (q, size, error) : grow (q, size, prealloc, error);
 }

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* Internal snapshots: listed, and one of them read in place of the current state. */
+/* Internal snapshots: their table, and one of them read in place of the current state. */
 #include "qcow2.h"
 
 #define ENTRY_FIXED 40u
@@ -10,6 +10,7 @@ clear_snapshot (Qcow2Snapshot *s)
 {
   g_clear_pointer (&s->id, g_free);
   g_clear_pointer (&s->name, g_free);
+  g_clear_pointer (&s->extra, g_bytes_unref);
 }
 
 void
@@ -55,6 +56,9 @@ parse_entry (Qcow2 *q, uint32_t number, const uint8_t *p, uint64_t length, Qcow2
   s->vm_state_size = extra >= 8 ? tn_load_be64 (p + 40) : tn_load_be32 (p + 32);
   s->disk_size = extra >= 16 ? tn_load_be64 (p + 48) : q->header.size;
   s->icount = extra >= 24 ? tn_load_be64 (p + 56) : UINT64_MAX;
+  if (extra > QCOW2_SNAPSHOT_EXTRA) {
+    s->extra = g_bytes_new (p + ENTRY_FIXED + QCOW2_SNAPSHOT_EXTRA, extra - QCOW2_SNAPSHOT_EXTRA);
+  }
   s->id = text_of (p + ENTRY_FIXED + extra, id_length);
   s->name = text_of (p + ENTRY_FIXED + extra + id_length, name_length);
   *used = (total + 7) & ~7ull;
@@ -115,8 +119,8 @@ qcow2_snapshots_load (Qcow2 *q, GError **error)
   return 0;
 }
 
-static const Qcow2Snapshot *
-find_snapshot (const Qcow2 *q, const char *name)
+const Qcow2Snapshot *
+qcow2_snapshot_find (const Qcow2 *q, const char *name)
 {
   for (uint32_t i = 0; i < q->snapshot_count; i++) {
     if (strcmp (q->snapshots[i].id, name) == 0) {
@@ -141,7 +145,7 @@ qcow2_snapshot_use (Qcow2 *q, const char *name, GError **error)
   if (ret < 0) {
     return ret;
   }
-  const Qcow2Snapshot *s = find_snapshot (q, name);
+  const Qcow2Snapshot *s = qcow2_snapshot_find (q, name);
   if (s == NULL) {
     return qcow2_fail (q, error, ENOENT, "there is no snapshot with the id or name '%s'", name);
   }

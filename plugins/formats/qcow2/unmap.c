@@ -139,5 +139,9 @@ qcow2_unmap (TnNode *node, uint64_t offset, uint64_t length, uint32_t flags, GEr
     return -ENOTSUP; /* version 2 has no zero clusters */
   }
   int ret = qcow2_touch (q, error);
-  return ret < 0 ? ret : qcow2_unmap_range (q, offset, length, flags, error);
+  if (ret < 0) {
+    return ret;
+  }
+  qcow2_bitmaps_dirty (q, offset, length);
+  return qcow2_unmap_range (q, offset, length, flags, error);
 }

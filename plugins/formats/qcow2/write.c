@@ -332,6 +332,9 @@ qcow2_reserve_state (Qcow2 *q, uint64_t offset, uint64_t length, uint32_t flags,
   const uint64_t unit = 1ull << q->unit_bits, start = offset & ~(unit - 1);
   const uint64_t end = (offset + length + unit - 1) & ~(unit - 1);
   int ret = qcow2_touch (q, error);
+  if (ret == 0 && q->bitmaps_tracking) {
+    qcow2_bitmaps_dirty (q, offset, length);
+  }
   if (ret == 0 && q->freed->len > MAX_PENDING_FREES) {
     ret = qcow2_settle (q, error);
   }
