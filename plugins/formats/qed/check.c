@@ -196,7 +196,7 @@ static int
 qed_count_leaks (QedWalk *walk, GError **error)
 {
   Qed *q = walk->q;
-  const uint64_t clusters = q->end >> q->cluster_bits, used = cluster_set_count (walk->used);
+  const uint64_t clusters = q->space.end >> q->cluster_bits, used = cluster_set_count (walk->used);
   const uint64_t last = cluster_set_end (walk->used);
   walk->check->leaks = clusters > used ? clusters - used : 0;
   if (walk->check->leaks == 0) {
@@ -208,10 +208,13 @@ qed_count_leaks (QedWalk *walk, GError **error)
   }
   /* What was dropped must be forgotten on the disk before its place goes. */
   int ret = qed_sync (q, error);
-  if (ret < 0 || (ret = tn_node_resize (q->file, last << q->cluster_bits, TN_PREALLOC_OFF, error)) < 0) {
+  if (ret < 0) {
     return ret;
   }
-  q->end = last << q->cluster_bits;
+  tail_space_reset (&q->space, last << q->cluster_bits);
+  if ((ret = tail_space_cut (&q->space, q->file, error)) < 0) {
+    return ret;
+  }
   walk->check->leaks -= clusters - last;
   walk->check->leaks_fixed += clusters - last;
   return 0;

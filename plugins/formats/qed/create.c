@@ -65,31 +65,6 @@ qed_create (TnNode *file, const TnOptions *options, uint64_t size, GError **erro
 
 /* ---- Measuring ---- */
 
-/* Bytes of clusters that hold data. */
-static int
-qed_used_bytes (TnNode *source, uint64_t cluster, uint64_t *used, GError **error)
-{
-  const uint64_t size = tn_node_size (source);
-  uint64_t counted = 0; /* end of the last cluster counted */
-  *used = 0;
-  for (uint64_t at = 0; at < size;) {
-    TnStatus status = { 0 };
-    int ret = tn_node_status (source, NULL, at, size - at, &status, error);
-    if (ret < 0) {
-      return ret;
-    }
-    const uint64_t length = CLAMP (status.length, 1, size - at);
-    if (!status.zero) {
-      const uint64_t start = MAX (at / cluster * cluster, counted);
-      const uint64_t end = (at + length + cluster - 1) / cluster * cluster;
-      *used += end > start ? end - start : 0;
-      counted = MAX (counted, end);
-    }
-    at += length;
-  }
-  return 0;
-}
-
 int
 qed_measure (const TnOptions *options, TnNode *source, uint64_t size, TnMeasure *measure, GError **error)
 {
@@ -105,7 +80,7 @@ qed_measure (const TnOptions *options, TnNode *source, uint64_t size, TnMeasure 
   const uint64_t tables = size / span + (size % span != 0);
   const uint64_t metadata = cluster + table + tables * table;
   uint64_t used = 0;
-  if (source && (ret = qed_used_bytes (source, cluster, &used, error)) < 0) {
+  if (source && (ret = tail_space_measure (source, cluster, &used, error)) < 0) {
     return ret;
   }
   measure->required = metadata + used;

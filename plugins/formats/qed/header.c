@@ -120,7 +120,7 @@ qed_header_read (Qed *q, GError **error)
   q->cluster_bits = (unsigned) g_bit_nth_msf (q->cluster_size, -1);
   q->table_bytes = (uint64_t) q->header.table_clusters * q->cluster_size;
   q->table_bits = (unsigned) g_bit_nth_msf (q->table_bytes / 8, -1);
-  q->end = file_size & ~(uint64_t) (q->cluster_size - 1);
+  tail_space_init (&q->space, file_size & ~(uint64_t) (q->cluster_size - 1));
   ret = qed_check_places (q, error);
   return ret < 0 ? ret : qed_read_backing (q, error);
 }

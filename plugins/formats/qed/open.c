@@ -2,8 +2,6 @@
 /* Opening, flushing and closing an image; the plugin. */
 #include "qed.h"
 
-#include <tenon/protocol.h>
-
 #include <stdarg.h>
 
 #define QED_L1_BUDGET (1u << 20)
@@ -92,25 +90,12 @@ qed_recover (Qed *q, GError **error)
 
 /* ---- Opening ---- */
 
-/* Only a leaf says what its new bytes hold. */
-static bool
-qed_grows_with_zeroes (TnNode *file)
-{
-  const TnClass *class = tn_node_class (file);
-  if (class == NULL || class->kind != TN_KIND_PROTOCOL) {
-    return false;
-  }
-  const TnProtocolOps *ops = class->ops;
-  return ops->size >= 2 * sizeof (uint32_t) && (ops->flags & TN_PROTOCOL_ZERO_INIT)
-         && (ops->flags & TN_PROTOCOL_GROWS);
-}
-
 static void
 qed_detach (Qed *q)
 {
   g_clear_pointer (&q->l1_cache, tn_meta_cache_free);
   g_clear_pointer (&q->l2_cache, tn_meta_cache_free);
-  g_clear_pointer (&q->free, g_array_unref);
+  tail_space_clear (&q->space);
   g_clear_pointer (&q->backing_name, g_free);
 }
 
@@ -118,7 +103,7 @@ static int
 qed_prepare_writing (Qed *q, GError **error)
 {
   q->touched = q->header.autoclear_features == 0;
-  q->zero_tail = qed_grows_with_zeroes (q->file);
+  q->zero_tail = tail_space_grows_with_zeroes (q->file);
   if ((q->flags & TN_OPEN_CHECK) || !(q->header.features & QED_F_NEED_CHECK)) {
     return 0;
   }
@@ -132,7 +117,6 @@ qed_attach (Qed *q, GError **error)
   if (ret < 0) {
     return ret;
   }
-  q->free = g_array_new (false, false, sizeof (QedRun));
   q->l1_cache = tn_meta_cache_new (q->file, "L1 table", QED_SLICE, QED_L1_BUDGET);
   q->l2_cache = tn_meta_cache_new (q->file, "L2 table", QED_SLICE, QED_L2_BUDGET);
   tn_node_set_size (q->node, q->header.size);
@@ -180,8 +164,7 @@ qed_finish_writing (Qed *q, GError **error)
   if (ret < 0 || (q->flags & TN_OPEN_CHECK) || !(q->header.features & QED_F_NEED_CHECK)) {
     return ret;
   }
-  if (tn_node_size (q->file) > q->end
-      && (ret = tn_node_resize (q->file, q->end, TN_PREALLOC_OFF, error)) < 0) {
+  if ((ret = tail_space_cut (&q->space, q->file, error)) < 0) {
     return ret;
   }
   return qed_set_header (q, q->header.features & ~QED_F_NEED_CHECK, q->header.autoclear_features, error);

@@ -17,6 +17,8 @@
 #ifndef QED_H
 #define QED_H
 
+#include "../common/tailspace.h"
+
 #include <tenon/format.h>
 #include <tenon/meta.h>
 
@@ -47,11 +49,6 @@ typedef struct QedHeader {
   uint32_t backing_offset, backing_length;
 } QedHeader;
 
-/* Clusters of this session that nothing refers to. */
-typedef struct QedRun {
-  uint64_t offset, length;
-} QedRun;
-
 typedef struct Qed {
   TnNode *node, *file;
   uint32_t flags; /* TnOpenFlags */
@@ -65,8 +62,7 @@ typedef struct Qed {
   unsigned cluster_bits, table_bits; /* log2 of entries in a table */
   uint64_t table_bytes;
 
-  uint64_t end; /* of the last cluster in the file, written or not */
-  GArray *free; /* QedRun */
+  TailSpace space; /* ends with the last cluster in the file, written or not */
   TnMetaCache *l1_cache, *l2_cache;
 } Qed;
 
@@ -106,9 +102,6 @@ int qed_l1_set (Qed *q, uint64_t index, uint64_t entry, GError **error);
 
 /* ---- write.c ---- */
 int qed_alloc (Qed *q, uint64_t clusters, uint64_t *offset, GError **error);
-void qed_release (Qed *q, uint64_t offset, uint64_t length);
-/* Makes the file as long as what tables may refer to. */
-int qed_extend_file (Qed *q, GError **error);
 int qed_reserve (TnNode *node, uint64_t offset, uint64_t length, uint32_t flags, TnExtent *extent,
                  GError **error);
 int qed_commit (TnNode *node, TnExtent *extents, size_t n, GError **error);

@@ -120,10 +120,9 @@ qed_make_empty (TnNode *node, GError **error)
   tn_meta_drop (q->l1_cache);
   tn_meta_drop (q->l2_cache);
   tn_node_bump_generation (node);
-  g_array_set_size (q->free, 0);
   /* An L1 table that is not at the front, as it always is, keeps what lies before it. */
-  q->end = l1_end;
-  return tn_node_resize (q->file, q->end, TN_PREALLOC_OFF, error);
+  tail_space_reset (&q->space, l1_end);
+  return tail_space_cut (&q->space, q->file, error);
 }
 
 /* ---- The backing file ---- */

@@ -25,8 +25,8 @@ static bool
 qed_valid_range (const Qed *q, uint64_t offset, uint64_t length)
 {
   const uint64_t first = (uint64_t) q->header.header_clusters * q->cluster_size;
-  return (offset & (q->cluster_size - 1)) == 0 && offset >= first && offset <= q->end
-         && length <= q->end - offset;
+  return (offset & (q->cluster_size - 1)) == 0 && offset >= first && offset <= q->space.end
+         && length <= q->space.end - offset;
 }
 
 bool
@@ -128,7 +128,7 @@ qed_l2_table_make (Qed *q, uint64_t guest, uint64_t *table, GError **error)
   tn_meta_forget (q->l2_cache, offset, q->table_bytes);
   if ((ret = tn_node_write_zeroes (q->file, offset, q->table_bytes, 0, error)) < 0
       || (ret = qed_l1_set (q, qed_l1_index (q, guest), offset, error)) < 0) {
-    qed_release (q, offset, q->table_bytes);
+    tail_space_give (&q->space, offset, q->table_bytes);
     return ret;
   }
   *table = offset;

@@ -16,52 +16,14 @@ enum { COOKIE_FRESH = 1, COOKIE_IN_PLACE = 2 };
 int
 qed_alloc (Qed *q, uint64_t clusters, uint64_t *offset, GError **error)
 {
-  const uint64_t length = clusters << q->cluster_bits;
   int ret = qed_mark_need_check (q, error);
   if (ret < 0) {
     return ret;
   }
-  for (guint i = 0; i < q->free->len; i++) {
-    QedRun *run = &g_array_index (q->free, QedRun, i);
-    if (run->length < length) {
-      continue;
-    }
-    *offset = run->offset;
-    run->offset += length;
-    run->length -= length;
-    if (run->length == 0) {
-      g_array_remove_index_fast (q->free, i);
-    }
-    return 0;
-  }
-  if (length > (uint64_t) INT64_MAX - q->end) {
+  if (tail_space_take (&q->space, clusters << q->cluster_bits, q->cluster_size, offset) < 0) {
     return qed_fail (q, error, EFBIG, "the file cannot grow beyond 2^63 bytes");
   }
-  *offset = q->end;
-  q->end += length;
   return 0;
-}
-
-/* Clusters at the end of the file are given back, others wait for the next that needs some. */
-void
-qed_release (Qed *q, uint64_t offset, uint64_t length)
-{
-  const QedRun freed = { offset, length };
-  g_array_append_val (q->free, freed);
-  for (guint i = 0; i < q->free->len; i++) {
-    const QedRun run = g_array_index (q->free, QedRun, i);
-    if (run.offset + run.length == q->end) {
-      q->end = run.offset;
-      g_array_remove_index_fast (q->free, i);
-      i = (guint) -1;
-    }
-  }
-}
-
-int
-qed_extend_file (Qed *q, GError **error)
-{
-  return tn_node_size (q->file) < q->end ? tn_node_resize (q->file, q->end, TN_PREALLOC_OFF, error) : 0;
 }
 
 /* ---- Reserving ---- */
@@ -134,7 +96,9 @@ qed_commit_extent (Qed *q, TnExtent *extent, GError **error)
   TnMetaSlice *slice;
   unsigned index;
   /* Zeroes at the end of a cluster need not have been written: readers want it whole all the same. */
-  int ret = extent->source_offset + extent->length > tn_node_size (q->file) ? qed_extend_file (q, error) : 0;
+  int ret = extent->source_offset + extent->length > tn_node_size (q->file)
+                ? tail_space_extend (&q->space, q->file, error)
+                : 0;
   if (ret < 0 || (ret = qed_l2_table (q, extent->offset, false, &table, error)) < 0) {
     return ret;
   }
@@ -174,7 +138,7 @@ qed_cancel (TnNode *node, TnExtent *extents, size_t n)
   Qed *q = tn_node_state (node);
   for (size_t i = n; i-- > 0;) {
     if ((extents[i].flags & TN_EXTENT_NEW) && extents[i].cookie[0] == COOKIE_FRESH) {
-      qed_release (q, extents[i].source_offset, extents[i].length);
+      tail_space_give (&q->space, extents[i].source_offset, extents[i].length);
     }
     extents[i].flags &= ~(uint32_t) TN_EXTENT_NEW;
   }
