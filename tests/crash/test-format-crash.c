@@ -67,6 +67,8 @@ static const CrashCase cases[] = {
   { "vpc", "blocks-4k", "block_size=4096,force_size=on", NULL, CRASH_DISCARD_ZERO, 0, NULL },
   { "vpc", "blocks-2M", "force_size=on", NULL, CRASH_DISCARD_ZERO, 8 << 20, NULL },
   { "vpc", "fixed", "subformat=fixed,force_size=on", NULL, CRASH_DISCARD_ZERO, 0, NULL },
+  { "qcow", "plain", "", NULL, CRASH_PACKS, 0, "qcow" },
+  { "qcow", "backing", "", NULL, CRASH_PACKS | CRASH_BACKING, 0, "qcow" },
 };
 
 typedef struct Run {
