@@ -69,6 +69,9 @@ static const CrashCase cases[] = {
   { "vpc", "fixed", "subformat=fixed,force_size=on", NULL, CRASH_DISCARD_ZERO, 0, NULL },
   { "qcow", "plain", "", NULL, CRASH_PACKS, 0, "qcow" },
   { "qcow", "backing", "", NULL, CRASH_PACKS | CRASH_BACKING, 0, "qcow" },
+  { "parallels", "clusters-4k", "cluster_size=4096", NULL, 0, 0, "parallels" },
+  { "parallels", "clusters-63", "cluster_size=32256", NULL, 0, 1 << 20, "parallels" },
+  { "parallels", "resize", "cluster_size=4096", NULL, CRASH_RESIZE, 0, "parallels" },
 };
 
 typedef struct Run {

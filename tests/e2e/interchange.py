@@ -108,10 +108,16 @@ def choose_qcow(rng, backing):
     return Choice([], 512 if backing else 4096, {'packed'})
 
 
+def choose_parallels(rng, backing):
+    cluster = rng.choice((4096, 63 * 512, 65536, 65536, 1 << 20))
+    return Choice([f'cluster_size={cluster}'], cluster, set())
+
+
 FORMATS = [
     Format('qcow2', choose_qcow2, True, pack_qcow2, 512, 6 << 20, 25),
     Format('qed', choose_qed, True, None, 512, 6 << 20, 15),
     Format('qcow', choose_qcow, True, None, 512, 6 << 20, 15),
+    Format('parallels', choose_parallels, False, None, 512, 6 << 20, 15),
     Format('raw', choose_raw, False, None, 512, 2 << 20, 3),
     Format('vdi', choose_vdi, False, None, 512, 6 << 20, 10),
     Format('vpc', choose_vpc, False, None, 512, 6 << 20, 10),

@@ -114,8 +114,8 @@ tail_space_measure (TnNode *source, uint64_t unit, uint64_t *used, GError **erro
     }
     const uint64_t length = CLAMP (status.length, 1, size - at);
     if (!status.zero) {
-      const uint64_t start = MAX (at & ~(unit - 1), counted);
-      const uint64_t end = (at + length + unit - 1) & ~(unit - 1);
+      const uint64_t start = MAX (at - at % unit, counted);
+      const uint64_t end = (at + length + unit - 1) / unit * unit;
       *used += end > start ? end - start : 0;
       counted = MAX (counted, end);
     }

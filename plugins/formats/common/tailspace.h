@@ -28,7 +28,7 @@ int tail_space_cut (const TailSpace *space, TnNode *file, GError **error);
 /* Whether what @file grows by reads as zeroes. */
 bool tail_space_grows_with_zeroes (TnNode *file);
 
-/* For measuring: bytes of units of @unit bytes (a power of two) in which @source holds something. */
+/* For measuring: bytes of units of @unit bytes in which @source holds something. */
 int tail_space_measure (TnNode *source, uint64_t unit, uint64_t *used, GError **error);
 
 #endif
