@@ -41,7 +41,7 @@ one () {
 
 # packed FORMAT LABEL OPTIONS: the contents, compressed.
 packed () {
-  "$img" convert -c -f raw -O "$1" -o "$3" contents fuzz
+  "$img" convert -c -f raw -O "$1" ${3:+-o "$3"} contents fuzz
   keep "$1" "$2" fuzz
 }
 
@@ -82,6 +82,22 @@ seeds_qed () {
 seeds_vdi () {
   one vdi dynamic 64k block_size=1k 'write -P 1 0 1k'
   one vdi static 32k block_size=4k,static=on 'write -P 1 1k 512'
+seeds_qcow () {
+  one qcow small 1M '' 'write -P 1 0 4k' 'write -P 2 12k 512'
+  one qcow backing 64k backing_file=fuzz.data,backing_fmt=raw 'write -P 1 1k 1k'
+  one qcow empty 16M ''
+  packed qcow deflate ''
+}
+
+seeds_parallels () {
+  one parallels small 64k cluster_size=512 'write -P 1 0 1k' 'write -P 2 8k 512'
+  one parallels clusters-4k 1M cluster_size=4k 'write -P 1 0 4k' 'write -P 2 64k 8k'
+  one parallels empty 2M cluster_size=4k
+  # An image of a Parallels of old, with clusters of 3 sectors, and the mark of one that was not closed.
+  printf 'WithoutFreeSpace\2\0\0\0\20\0\0\0\1\0\0\0\3\0\0\0\4\0\0\0\14\0\0\0\0\0\0\0Ynot' >fuzz
+  printf '\1\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\4\0\0\0\0\0\0\0\1\0\0\0\0\0\0\0' >>fuzz
+  truncate -s 3584 fuzz
+  keep parallels old fuzz
 }
 
 make_contents
