@@ -103,6 +103,8 @@ def choose_vdi(rng, backing):
 def choose_vpc(rng, backing):
     return Choice([f'subformat={rng.choice(("dynamic", "dynamic", "fixed"))}', f'force_size={rng.choice(("on", "off"))}'],
                   2 << 20, set())
+
+
 def choose_qcow(rng, backing):
     # qemu-img 7.2 fails to convert to compressed qcow images, so there is no packing of whole ones.
     return Choice([], 512 if backing else 4096, {'packed'})

@@ -82,6 +82,8 @@ seeds_qed () {
 seeds_vdi () {
   one vdi dynamic 64k block_size=1k 'write -P 1 0 1k'
   one vdi static 32k block_size=4k,static=on 'write -P 1 1k 512'
+}
+
 seeds_qcow () {
   one qcow small 1M '' 'write -P 1 0 4k' 'write -P 2 12k 512'
   one qcow backing 64k backing_file=fuzz.data,backing_fmt=raw 'write -P 1 1k 1k'
