@@ -512,7 +512,7 @@ copy_target_packs (const CopyJob *job)
 {
   const TnClass *class = tn_node_class (job->copy.target);
   const TnFormatOps *ops = class->kind == TN_KIND_FORMAT ? class->ops : NULL;
-  return ops && (ops->flags & TN_FORMAT_ALWAYS_PACKS);
+  return tn_node_always_packed (job->copy.target) || (ops && (ops->flags & TN_FORMAT_ALWAYS_PACKS));
 }
 
 static int

@@ -185,6 +185,7 @@ struct TnNode {
   bool opening;          /* one thread, no requests but open()'s own */
   uint32_t unit;
   uint32_t pack_unit; /* 0: the same */
+  bool always_packed; /* this one of several kinds of images: every write is packed */
   uint32_t flags;     /* atomic */
   uint64_t size;      /* atomic */
   TnLimits limits;

@@ -128,6 +128,18 @@ tn_node_set_pack_unit (TnNode *node, uint32_t bytes)
 }
 
 void
+tn_node_set_always_packed (TnNode *node, bool always)
+{
+  node->always_packed = always;
+}
+
+bool
+tn_node_always_packed (TnNode *node)
+{
+  return node->always_packed;
+}
+
+void
 tn_node_set_limits (TnNode *node, const TnLimits *limits)
 {
   node->limits = *limits;

@@ -335,10 +335,17 @@ typedef struct Encode {
   const char *in; /* one unit: in the request, or in @gathered */
   char *gathered;
   char *out;
-  size_t unit, in_length, packed_length;
+  size_t unit, room, in_length, packed_length;
   GError *error;
   int result;
 } Encode;
+
+/* What does not get smaller is stored packed all the same where there is no other way. */
+static size_t
+packed_room (const TnNode *node, size_t unit)
+{
+  return node->always_packed ? unit + unit / 8 + 1024 : unit;
+}
 
 /* The next one may reserve. */
 static void
@@ -358,7 +365,7 @@ encode_work (void *opaque)
 {
   Encode *encode = opaque;
   encode->result = encode->node->format.pack (encode->node, encode->in, encode->in_length, encode->out,
-                                              encode->unit, &encode->packed_length, &encode->error);
+                                              encode->room, &encode->packed_length, &encode->error);
 }
 
 static int
@@ -376,6 +383,29 @@ store_packed (TnNode *node, uint64_t offset, Encode *encode, GError **error)
   if (rc)
     tn_route_cancel (node, &extent, 1);
   return rc;
+}
+
+/* A unit of which the request has a part: the rest is what stands there now. */
+static int
+complete (Encode *encode, const TnData *data, uint64_t offset, uint64_t length, GError **error)
+{
+  TnNode *node = encode->node;
+  uint64_t start = tn_round_down (offset, encode->unit);
+  uint64_t whole = MIN (encode->unit, tn_node_size_now (node) - start);
+  if (!encode->gathered)
+    encode->gathered = tn_buffer_new (encode->unit);
+  if (!encode->gathered)
+    return -ENOMEM;
+  struct iovec iov = { encode->gathered, whole };
+  TnData unit = { &iov, 1, start };
+  int rc = tn_route_read (node, &unit, start, whole, error);
+  if (rc)
+    return rc;
+  memset (encode->gathered + whole, 0, encode->unit - whole);
+  tn_iov_to_buffer (data->iov, data->n_iov, offset - data->base, encode->gathered + (offset - start), length);
+  encode->in = encode->gathered;
+  encode->in_length = encode->unit;
+  return 0;
 }
 
 /* Mostly the unit is one piece of the request's memory. */
@@ -405,13 +435,20 @@ static int
 write_unit (TnNode *node, const TnData *data, uint64_t offset, uint64_t length, Encode *encode,
             GError **error)
 {
-  if (!gather (encode, data, offset, length))
-    return -ENOMEM;
+  uint64_t start = tn_round_down (offset, encode->unit);
+  bool whole = start == offset && (length == encode->unit || offset + length == tn_node_size_now (node));
+  int rc = 0;
+  if (!whole)
+    rc = complete (encode, data, offset, length, error);
+  else if (!gather (encode, data, offset, length))
+    rc = -ENOMEM;
+  if (rc)
+    return rc;
   tn_co_work (encode_work, encode);
   if (!encode->has_turn)
     await_turn (&node->pack_order, encode->ticket);
   encode->has_turn = true;
-  if (encode->result == -E2BIG) {
+  if (encode->result == -E2BIG && !node->always_packed) {
     g_clear_error (&encode->error);
     return tn_route_write (node, data, offset, length, error);
   }
@@ -420,14 +457,15 @@ write_unit (TnNode *node, const TnData *data, uint64_t offset, uint64_t length, 
       g_propagate_error (error, g_steal_pointer (&encode->error));
     return encode->result;
   }
-  return store_packed (node, offset, encode, error);
+  return store_packed (node, start, encode, error);
 }
 
 static int
 write_units (TnNode *node, const TnData *data, uint64_t offset, uint64_t end, Encode *encode, GError **error)
 {
   while (offset < end) {
-    uint64_t length = MIN (encode->unit, end - offset);
+    uint64_t next = tn_round_down (offset, encode->unit) + encode->unit;
+    uint64_t length = MIN (next, end) - offset;
     encode->is_last = offset + length == end;
     int rc = write_unit (node, data, offset, length, encode, error);
     if (rc)
@@ -444,13 +482,16 @@ tn_pack_write (TnNode *node, const TnData *data, uint64_t offset, uint64_t lengt
   if (!node->format.pack || !unit)
     return tn_fail (error, TN_BLOCK_ERROR, ENOTSUP, "%s: format '%s' cannot compress",
                     tn_node_filename (node), node->class->name);
-  if (offset % unit || (end % unit && end != tn_node_size_now (node)))
+  if (!node->always_packed && (offset % unit || (end % unit && end != tn_node_size_now (node))))
     return tn_fail (error, TN_BLOCK_ERROR, EINVAL,
                     "%s: compressed writes must cover whole clusters of %" G_GUINT64_FORMAT " bytes",
                     tn_node_filename (node), unit);
-  Encode encode = {
-    .node = node, .ticket = take_ticket (&node->pack_order), .out = tn_buffer_new (unit), .unit = unit
-  };
+  size_t room = packed_room (node, unit);
+  Encode encode = { .node = node,
+                    .ticket = take_ticket (&node->pack_order),
+                    .out = tn_buffer_new (room),
+                    .unit = unit,
+                    .room = room };
   int rc = encode.out ? write_units (node, data, offset, end, &encode, error) : -ENOMEM;
   end_turn (&encode);
   free (encode.gathered);

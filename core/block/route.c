@@ -464,7 +464,8 @@ request_discard (TnNode *node, const TnRequest *request, GError **error)
 static int
 request_any_write (TnNode *node, const TnRequest *request, GError **error)
 {
-  if ((request->flags & TN_REQUEST_PACKED) || (node->format.flags & TN_FORMAT_ALWAYS_PACKS))
+  if ((request->flags & TN_REQUEST_PACKED) || node->always_packed
+      || (node->format.flags & TN_FORMAT_ALWAYS_PACKS))
     return request_packed (node, request, error);
   if (node->probed_raw) {
     int rc = tn_probe_guard (node, request, error);

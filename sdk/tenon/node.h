@@ -361,6 +361,13 @@ TN_API void tn_node_set_allocation_unit (TnNode *node, uint32_t bytes);
 /** Called by open(): bytes that pack() encodes at a time, where that is not the allocation unit (qcow2's
  * subclusters are allocated one by one, but only whole clusters are compressed). */
 TN_API void tn_node_set_pack_unit (TnNode *node, uint32_t bytes);
+/** Called by open() and reopen(), for formats of which only some images are so: every write to this node is
+ * packed, as with TN_FORMAT_ALWAYS_PACKS.  Units that a request covers in part are completed with what is
+ * there before, the last one of the disk with zeroes; pack() gets room for somewhat more than a unit and has
+ * to make do with it. */
+TN_API void tn_node_set_always_packed (TnNode *node, bool always);
+/** Whether a node is of that kind.  Writing single units to it uses all processors. */
+TN_API bool tn_node_always_packed (TnNode *node);
 /** Called by open(): limits of this node's own requests. */
 TN_API void tn_node_set_limits (TnNode *node, const TnLimits *limits);
 /** The map changed other than by commit and unmap through the core: extents made before are stale. */
