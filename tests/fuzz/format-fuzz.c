@@ -313,8 +313,9 @@ name_plugin (const TnClassInfo *class, void *opaque)
 static void
 confine (const FormatFuzz *format)
 {
-  if (!tn_class_find (TN_KIND_FORMAT, format->driver, NULL)) {
-    fuzz_fail ("there is no format '%s': TENON_PLUGIN_PATH must name the plugins' folder", format->driver);
+  g_autoptr (GError) error = NULL;
+  if (!tn_class_find (TN_KIND_FORMAT, format->driver, &error)) {
+    fuzz_fail ("%s (TENON_PLUGIN_PATH must name the plugins' folder)", error->message);
   }
   g_autoptr (GString) list = g_string_new ("mem");
   tn_plugins_foreach (TN_KIND_FORMAT, name_plugin, NULL, list, NULL);

@@ -15,7 +15,7 @@ if [ $# = 0 ]; then
   done
 fi
 export TENON_PLUGIN_PATH=$build/lib/tenon/plugins TENON_BOARD_PATH=$build/share/tenon/boards
-export ASAN_OPTIONS=${ASAN_OPTIONS:-detect_leaks=1:allocator_may_return_null=1} UBSAN_OPTIONS=print_stacktrace=1
+export ASAN_OPTIONS=${ASAN_OPTIONS:-detect_leaks=1:allocator_may_return_null=1:quarantine_size_mb=16} UBSAN_OPTIONS=print_stacktrace=1
 
 # statistic LOG NAME: one figure of -print_final_stats.
 statistic () {
