@@ -13,7 +13,7 @@
 #define TN_DEFAULT_FORMAT "raw"
 
 #define TN_MAX_CHAIN 200          /* nodes of one backing chain */
-#define TN_MAX_UNIT (64u << 20)   /* the largest allocation unit that is believed */
+#define TN_MAX_UNIT (256u << 20)  /* the largest allocation unit that is believed */
 #define TN_MAX_PACKED (16u << 20) /* the largest encoded extent, either side */
 #define TN_CHUNK (1u << 20)       /* how much is copied or bounced at a time */
 #define TN_PROBE_HEAD 4096
