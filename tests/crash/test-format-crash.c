@@ -72,6 +72,9 @@ static const CrashCase cases[] = {
   { "parallels", "clusters-4k", "cluster_size=4096", NULL, 0, 0, "parallels" },
   { "parallels", "clusters-63", "cluster_size=32256", NULL, 0, 1 << 20, "parallels" },
   { "parallels", "resize", "cluster_size=4096", NULL, CRASH_RESIZE, 0, "parallels" },
+  { "vhdx", "dynamic", "block_size=1M", NULL, CRASH_DISCARD_ZERO, 6 << 20, "vhdx" },
+  { "vhdx", "not-present", "block_size=2M,block_state_zero=off", NULL, CRASH_DISCARD_ZERO, 6 << 20, "vhdx" },
+  { "vhdx", "fixed", "block_size=1M,subformat=fixed", NULL, CRASH_DISCARD_ZERO, 4 << 20, "vhdx" },
 };
 
 typedef struct Run {

@@ -115,6 +115,12 @@ def choose_parallels(rng, backing):
     return Choice([f'cluster_size={cluster}'], cluster, set())
 
 
+def choose_vhdx(rng, backing):
+    block = rng.choice((1, 1, 2, 8))
+    return Choice([f'subformat={rng.choice(("dynamic", "dynamic", "fixed"))}', f'block_size={block}M',
+                   f'log_size={rng.choice((1, 1, 3))}M', f'block_state_zero={rng.choice(("on", "off"))}'], block << 20, set())
+
+
 FORMATS = [
     Format('qcow2', choose_qcow2, True, pack_qcow2, 512, 6 << 20, 25),
     Format('qed', choose_qed, True, None, 512, 6 << 20, 15),
@@ -123,6 +129,7 @@ FORMATS = [
     Format('raw', choose_raw, False, None, 512, 2 << 20, 3),
     Format('vdi', choose_vdi, False, None, 512, 6 << 20, 10),
     Format('vpc', choose_vpc, False, None, 512, 6 << 20, 10),
+    Format('vhdx', choose_vhdx, False, None, 512, 6 << 20, 10),
 ]
 
 

@@ -87,15 +87,15 @@ vdi_map (TnNode *node, uint64_t offset, uint64_t length, uint32_t flags, TnExten
   if (offset >= v->size)
     return flags & TN_MAP_NOWAIT ? -EAGAIN
                                  : vdi_fail (v, error, EINVAL, "offset %" PRIu64 " is outside", offset);
-  int ret = block_cursor_begin (&cursor, &v->map, block, flags & TN_MAP_NOWAIT, error);
+  int ret = v->header.type == VDI_DIFFERENCING ? vdi_check_parent (v, flags, error) : 0;
+  if (ret == 0)
+    ret = block_cursor_begin (&cursor, &v->map, block, flags & TN_MAP_NOWAIT, error);
   if (ret < 0)
     return ret;
   const uint32_t entry = tn_load_le32 (block_cursor_entry (&cursor));
   const uint64_t end = offset + CLAMP (length, 1, v->size - offset);
   if (vdi_entry_fault (v, entry))
     ret = vdi_bad_entry (v, block, entry, flags, error);
-  else if (entry == VDI_UNALLOCATED && v->header.type == VDI_DIFFERENCING)
-    ret = vdi_check_parent (v, flags, error);
   if (ret == 0) {
     const uint64_t n = vdi_run (v, &cursor, entry, (end + block_size - 1) / block_size - block);
     extent->offset = block * block_size;

@@ -92,8 +92,6 @@ vpc_map_sectors (Vpc *v, uint32_t block, uint32_t entry, uint64_t offset, uint32
   bool set = false;
   uint32_t count = 0;
   int ret = vpc_bitmap_run (v, place, at, flags & TN_MAP_NOWAIT, &set, &count, error);
-  if (ret == 0 && !set)
-    ret = vpc_check_parent (v, flags, error);
   if (ret < 0)
     return ret;
   vpc_data_extent (v, start, count * (uint64_t) VPC_SECTOR, place + v->bitmap_bytes + at * VPC_SECTOR,
@@ -124,16 +122,14 @@ vpc_map_block (Vpc *v, uint32_t block, uint32_t entry, uint64_t offset, uint32_t
 }
 
 /* Blocks that are not in this image, from the cursor's on. */
-static int
-vpc_map_hole (Vpc *v, BlockCursor *cursor, uint32_t block, uint64_t end, uint32_t flags, TnExtent *extent,
-              GError **error)
+static void
+vpc_map_hole (const Vpc *v, BlockCursor *cursor, uint32_t block, uint64_t end, TnExtent *extent)
 {
   const uint64_t start = (uint64_t) block * v->block_size;
   uint64_t at = start + v->block_size;
   while (at < end && block_cursor_next (cursor) && tn_load_be32 (block_cursor_entry (cursor)) == VPC_UNUSED)
     at += v->block_size;
   *extent = (TnExtent){ .offset = start, .length = MIN (at, v->size) - start, .kind = TN_EXTENT_UNALLOCATED };
-  return v->footer.type == VPC_DIFFERENCING ? vpc_check_parent (v, flags, error) : 0;
 }
 
 int
@@ -147,13 +143,15 @@ vpc_map (TnNode *node, uint64_t offset, uint64_t length, uint32_t flags, TnExten
     return vpc_map_fixed (v, extent);
   const uint32_t block = (uint32_t) (offset / v->block_size);
   BlockCursor cursor;
-  int ret = block_cursor_begin (&cursor, &v->bat, block, flags & TN_MAP_NOWAIT, error);
+  int ret = v->footer.type == VPC_DIFFERENCING ? vpc_check_parent (v, flags, error) : 0;
+  if (ret == 0)
+    ret = block_cursor_begin (&cursor, &v->bat, block, flags & TN_MAP_NOWAIT, error);
   if (ret < 0)
     return ret;
   const uint32_t entry = tn_load_be32 (block_cursor_entry (&cursor));
   if (entry == VPC_UNUSED)
     ret =
-        vpc_map_hole (v, &cursor, block, offset + CLAMP (length, 1, v->size - offset), flags, extent, error);
+        vpc_map_hole (v, &cursor, block, offset + CLAMP (length, 1, v->size - offset), extent);
   block_cursor_end (&cursor);
-  return entry == VPC_UNUSED ? ret : vpc_map_block (v, block, entry, offset, flags, extent, error);
+  return entry == VPC_UNUSED ? 0 : vpc_map_block (v, block, entry, offset, flags, extent, error);
 }
