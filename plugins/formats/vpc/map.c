@@ -150,8 +150,7 @@ vpc_map (TnNode *node, uint64_t offset, uint64_t length, uint32_t flags, TnExten
     return ret;
   const uint32_t entry = tn_load_be32 (block_cursor_entry (&cursor));
   if (entry == VPC_UNUSED)
-    ret =
-        vpc_map_hole (v, &cursor, block, offset + CLAMP (length, 1, v->size - offset), extent);
+    vpc_map_hole (v, &cursor, block, offset + CLAMP (length, 1, v->size - offset), extent);
   block_cursor_end (&cursor);
   return entry == VPC_UNUSED ? 0 : vpc_map_block (v, block, entry, offset, flags, extent, error);
 }
