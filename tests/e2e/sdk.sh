@@ -77,6 +77,9 @@ for kind in format protocol device cpu codec; do
   expect "the $kind example passes tenon-plugin check" make -C "$temp/$kind" check
   cp "$temp/$kind/$kind-example.so" "$temp/$kind/$kind-example.tenon" "$temp/plugins/"
 done
+cp -r "$source/sdk/examples/lz4" "$temp/lz4"
+expect "the large format example builds with pkg-config alone" make -C "$temp/lz4" CFLAGS="-O1 -Wall -Wextra -Werror -Wno-unused-parameter"
+expect "the large format example passes tenon-plugin check" make -C "$temp/lz4" check
 TENON_PLUGIN_PATH=$temp/plugins
 export TENON_PLUGIN_PATH
 
