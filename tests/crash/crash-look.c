@@ -118,7 +118,11 @@ check_image (CrashStory *story, uint32_t fix, bool repaired, const char *when)
   }
   const bool tolerated = !repaired && (dirty || (story->kind->flags & CRASH_CHECK_REPORTS));
   if ((check.corruptions || check.check_errors) && !tolerated) {
-    g_error ("%s: check finds %" G_GUINT64_FORMAT " corruptions: %s", when, check.corruptions, findings->str);
+    g_error ("%s: check%s finds %" G_GUINT64_FORMAT " corruptions: %s", when,
+             fix        ? " -r all"
+             : repaired ? " after the repair"
+                        : "",
+             check.corruptions, findings->str);
   }
   if (check.leaks && repaired && !(story->kind->flags & CRASH_LEAKS_STAY)) {
     g_error ("%s: %" G_GUINT64_FORMAT " leaks are left", when, check.leaks);

@@ -14,7 +14,14 @@ typedef struct CrashStep {
   uint64_t size; /* of the disk afterwards */
   uint64_t turn; /* of the last operation on the disks when it began */
   uint8_t value;
+  const CrashState *all; /* instead of a value: every sector gets one of these */
 } CrashStep;
+
+typedef struct CrashSnapshot {
+  char *name;
+  CrashState state;
+  bool made, deleted; /* for sure */
+} CrashSnapshot;
 
 uint32_t
 crash_pick (CrashStory *story, uint32_t n)
@@ -57,6 +64,15 @@ state_set (CrashState *state, uint64_t offset, uint64_t length, uint8_t value, b
   }
 }
 
+/* Everything that @from may hold is possible too. */
+static void
+state_add (CrashState *state, const CrashState *from, uint64_t room)
+{
+  for (uint64_t i = 0; i < room / CRASH_SECTOR * 4; i++) {
+    state->may[i / 4][i % 4] |= from->may[i / 4][i % 4];
+  }
+}
+
 static void
 state_set_size (CrashState *state, uint64_t size, bool sure)
 {
@@ -67,6 +83,15 @@ state_set_size (CrashState *state, uint64_t size, bool sure)
 }
 
 /* ---- The story ---- */
+
+static void
+free_snapshot (void *p)
+{
+  CrashSnapshot *snapshot = p;
+  crash_state_clear (&snapshot->state);
+  g_free (snapshot->name);
+  g_free (snapshot);
+}
 
 static void
 clear_promise (void *p)
@@ -82,6 +107,7 @@ crash_story_begin (CrashStory *story, const CrashCase *kind, uint32_t seed)
   story->rand = g_rand_new_with_seed (seed);
   story->steps = g_array_new (false, false, sizeof (CrashStep));
   story->promises = g_array_new (false, false, sizeof (CrashPromise));
+  story->snapshots = g_ptr_array_new_with_free_func (free_snapshot);
   g_array_set_clear_func (story->promises, clear_promise);
   state_init (&story->now, story->room);
   state_set (&story->now, 0, story->room, 0, true);
@@ -94,6 +120,7 @@ crash_story_end (CrashStory *story)
   g_rand_free (story->rand);
   g_array_unref (story->steps);
   g_array_unref (story->promises);
+  g_ptr_array_unref (story->snapshots);
   crash_state_clear (&story->now);
 }
 
@@ -130,7 +157,9 @@ crash_expect (const CrashStory *story, uint64_t turn, CrashState *state)
   state_copy (state, &last->state, story->room);
   for (guint i = last->steps; i < story->steps->len; i++) {
     const CrashStep *step = &g_array_index (story->steps, CrashStep, i);
-    if (step->turn <= turn) {
+    if (step->turn <= turn && step->all) {
+      state_add (state, step->all, story->room);
+    } else if (step->turn <= turn) {
       state_set (state, step->offset, step->length, step->value, false);
       state_set_size (state, step->size, false);
     }
@@ -272,10 +301,49 @@ resize_step (CrashStory *story, TnNode *node)
 }
 
 static void
+make_snapshot (CrashStory *story, TnNode *node)
+{
+  CrashSnapshot *snapshot = g_new0 (CrashSnapshot, 1);
+  snapshot->name = g_strdup_printf ("s%u", story->snapshots->len);
+  state_copy (&snapshot->state, &story->now, story->room);
+  snapshot->made = tn_node_snapshot (node, TN_SNAPSHOT_CREATE, snapshot->name, NULL) == 0;
+  g_ptr_array_add (story->snapshots, snapshot);
+}
+
+static void
+apply_snapshot (CrashStory *story, TnNode *node, const CrashSnapshot *snapshot)
+{
+  const CrashStep step = { .turn = last_turn (), .size = story->size, .all = &snapshot->state };
+  const int ret = tn_node_snapshot (node, TN_SNAPSHOT_APPLY, snapshot->name, NULL);
+  if (ret == 0) {
+    memset (story->now.may, 0, story->room / CRASH_SECTOR * sizeof *story->now.may);
+  }
+  state_add (&story->now, &snapshot->state, story->room);
+  g_array_append_val (story->steps, step);
+}
+
+static void
+snapshot_step (CrashStory *story, TnNode *node)
+{
+  const uint32_t n = story->snapshots->len, kind = crash_pick (story, 3);
+  CrashSnapshot *snapshot = n ? story->snapshots->pdata[crash_pick (story, n)] : NULL;
+  if (kind == 0 || snapshot == NULL || !snapshot->made || snapshot->deleted) {
+    make_snapshot (story, node);
+  } else if (kind == 1) {
+    apply_snapshot (story, node, snapshot);
+  } else {
+    snapshot->deleted = true;
+    (void) tn_node_snapshot (node, TN_SNAPSHOT_DELETE, snapshot->name, NULL);
+  }
+}
+
+static void
 one_step (CrashStory *story, TnNode *node)
 {
   const uint32_t flags = story->kind->flags, kind = crash_pick (story, 12);
-  if (kind < 6) {
+  if ((flags & CRASH_SNAPSHOTS) && crash_pick (story, 5) == 0) {
+    snapshot_step (story, node);
+  } else if (kind < 6) {
     write_step (story, node, CRASH_SECTOR, 40, 0);
   } else if (kind == 6) {
     write_step (story, node, story->unit, 3, 0);

@@ -23,6 +23,7 @@ typedef enum CrashFlags {
   CRASH_DISCARD_ZERO = 1 << 4,  /* what is discarded reads as zeroes; else as before or as zeroes */
   CRASH_RECOVERS = 1 << 5,      /* after a cut it may want to be opened for writing before reading */
   CRASH_LOST_ON_SYNC = 1 << 6,  /* sectors written since the flush may hold anything (no order is kept) */
+  CRASH_SNAPSHOTS = 1 << 8,     /* internal snapshots are made, applied and deleted */
   CRASH_CHECK_REPORTS = 1 << 7, /* check may find corruptions after a cut that repair then removes */
   CRASH_LEAKS_STAY = 1 << 8,    /* the format cannot record that a place between others is free */
 } CrashFlags;
@@ -59,8 +60,9 @@ typedef struct CrashStory {
   uint64_t unit;       /* the format's, or 4 KiB */
   bool backing;
   CrashState now;
-  GArray *steps;    /* CrashStep */
-  GArray *promises; /* CrashPromise */
+  GArray *steps;        /* CrashStep */
+  GArray *promises;     /* CrashPromise */
+  GPtrArray *snapshots; /* CrashSnapshot */
 } CrashStory;
 
 void crash_story_begin (CrashStory *story, const CrashCase *kind, uint32_t seed);

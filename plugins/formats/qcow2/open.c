@@ -282,12 +282,15 @@ qcow2_mark_dirty (Qcow2 *q, GError **error)
 int
 qcow2_clear_dirty (Qcow2 *q, GError **error)
 {
-  return q->header.incompatible & QCOW2_INCOMPAT_DIRTY ? set_dirty_bit (q, false, error) : 0;
+  /* A change that failed half way is repaired by the next who opens the image. */
+  const bool dirty = q->header.incompatible & QCOW2_INCOMPAT_DIRTY;
+  return dirty && q->unfinished == 0 ? set_dirty_bit (q, false, error) : 0;
 }
 
 int
 qcow2_begin_change (Qcow2 *q, GError **error)
 {
+  q->unfinished++;
   return q->header.version < 3 || (q->header.incompatible & QCOW2_INCOMPAT_DIRTY)
              ? 0
              : set_dirty_bit (q, true, error);
@@ -297,7 +300,11 @@ int
 qcow2_end_change (Qcow2 *q, GError **error)
 {
   const int ret = qcow2_settle (q, error);
-  return ret < 0 || q->lazy ? ret : qcow2_clear_dirty (q, error);
+  if (ret < 0) {
+    return ret;
+  }
+  q->unfinished--;
+  return q->lazy ? 0 : qcow2_clear_dirty (q, error);
 }
 
 /* After a crash with lazy reference counts they are made right before anything is allocated. */

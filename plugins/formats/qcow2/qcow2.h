@@ -163,6 +163,7 @@ typedef struct Qcow2 {
   GArray *bitmaps;       /* Qcow2Bitmap, while writing; NULL before the first write */
   bool bitmaps_changed;  /* the directory is to be written */
   bool bitmaps_tracking; /* some record writes */
+  unsigned unfinished;   /* changes of qcow2_begin_change() that are under way, or have failed */
 
   const TnCodecOps *codec;
 } Qcow2;

@@ -347,11 +347,11 @@ switch_active (Qcow2 *q, uint64_t *l1, uint32_t l1_size, uint64_t l1_offset, uin
   q->header.l1_size = l1_size;
   q->header.size = size;
   int ret = qcow2_header_write_tables (q, error);
-  if (ret < 0 || (ret = qcow2_barrier (q, error)) < 0) {
+  if (ret < 0) {
     q->header = old;
     return ret;
   }
-  q->l1 = l1;
+  q->l1 = l1; /* also if the barrier fails: it is what the file says */
   q->l1_size = l1_size;
   q->l1_offset = l1_offset;
   q->size = size;
@@ -389,6 +389,9 @@ apply_snapshot (Qcow2 *q, const Qcow2Snapshot *s, GError **error)
   }
   l1 = NULL; /* the image's now */
   g_free (replaced);
+  if ((ret = qcow2_barrier (q, error)) < 0) {
+    return ret;
+  }
   if (old_l1_size) {
     tn_meta_forget (q->l1_cache, old_offset, qcow2_clusters (q, old_l1_size * 8ull) << q->cluster_bits);
     qcow2_free_later (q, old_offset, old_l1_size * 8ull, false);
