@@ -102,6 +102,24 @@ seeds_parallels () {
   keep parallels old fuzz
 }
 
+seeds_cso () {
+  packed cso v1 version=1
+  packed cso v2 version=2,block_size=4k
+  one cso unfinished 4k block_size=512
+}
+
+seeds_zso () {
+  packed zso plain block_size=2k
+}
+
+seeds_lz4 () {
+  packed lz4 whole block_size=64k
+  "$img" create -q -f lz4 fuzz 200k
+  keep lz4 new fuzz
+  lz4 -q -f -B4 --content-size contents fuzz
+  keep lz4 without-table fuzz
+}
+
 make_contents
 truncate -s 64k fuzz.data
 [ $# != 0 ] || { "$here/make-seeds.py" "$here/corpus"; set -- $(declare -F | sed -n "s/^declare -f seeds_//p"); }
