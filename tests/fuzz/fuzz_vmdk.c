@@ -4,6 +4,7 @@
 int
 LLVMFuzzerTestOneInput (const uint8_t *data, size_t size)
 {
-  static const FormatFuzz vmdk = { .driver = "vmdk" };
+  /* The name that a descriptor in a file "fuzz" gives its extent. */
+  static const FormatFuzz vmdk = { .driver = "vmdk", .beside = "fuzz-flat.vmdk" };
   return format_fuzz (&vmdk, data, size);
 }

@@ -120,6 +120,11 @@ seeds_lz4 () {
   keep lz4 without-table fuzz
 }
 
+seeds_vpc () {
+  one vpc dynamic 64k block_size=4k 'write -P 1 0 1k'
+  one vpc fixed 8k subformat=fixed
+}
+
 make_contents
 truncate -s 64k fuzz.data
 [ $# != 0 ] || { "$here/make-seeds.py" "$here/corpus"; set -- $(declare -F | sed -n "s/^declare -f seeds_//p"); }
