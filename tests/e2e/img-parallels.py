@@ -189,10 +189,107 @@ def bad_headers(folder):
         refused('arallels', OURS['img'], 'convert', '-f', 'parallels', '-O', 'raw', path, os.path.join(folder, 'r'))
 
 
+TOP = '{5fbaabe3-6958-40ff-92a7-860e329aab41}'
+SNAPSHOT, NOBODY = '{aaaaaaaa-0000-0000-0000-000000000001}', '{00000000-0000-0000-0000-000000000000}'
+
+
+def image_tag(guid, kind, name):
+    return f'<Image><GUID>{guid}</GUID><Type>{kind}</Type><File>{name}</File></Image>'
+
+
+def describe(folder, parts, shots='', size=None, more=''):
+    """Writes DiskDescriptor.xml; @parts are (sectors, image tags)."""
+    start, storages = 0, ''
+    for sectors, images in parts:
+        storages += (f'<Storage><Start>{start}</Start><End>{start + sectors}</End><Blocksize>2048</Blocksize>'
+                     f'{images}</Storage>')
+        start += sectors
+    path = os.path.join(folder, 'DiskDescriptor.xml')
+    with open(path, 'w', encoding='utf-8') as f:
+        f.write('<?xml version="1.0" encoding="UTF-8"?>\n<Parallels_disk_image Version="1.0">\n'
+                f'<Disk_Parameters><Disk_size>{size or start}</Disk_size>{more}</Disk_Parameters>'
+                f'<StorageData>{storages}</StorageData><Snapshots>{shots}</Snapshots></Parallels_disk_image>\n')
+    return path
+
+
+def bundle_image(folder, name, size, value=None):
+    path = os.path.join(folder, name)
+    run(OURS['img'], 'create', '-q', '-f', 'parallels', '-o', 'cluster_size=64k', path, str(size))
+    if value:
+        run(OURS['io'], '-f', 'parallels', '-c', f'write -P {value} 64k 64k', path)
+    return path
+
+
+def bundle_split(folder):
+    bundle_image(folder, 'b.0.hds', 1 << 20, 1)
+    with open(os.path.join(folder, 'b.1.hdd'), 'wb') as f:
+        f.write(b'\x77' * (1 << 19))
+    bundle_image(folder, 'b.2.hds', 1 << 20)
+    path = describe(folder, [(2048, image_tag(TOP, 'Compressed', 'b.0.hds')), (1024, image_tag(TOP, 'Plain', 'b.1.hdd')),
+                             (2048, image_tag(TOP, 'Compressed', 'b.2.hds'))])
+    wanted = bytes(65536) + b'\1' * 65536 + bytes((1 << 20) - 131072) + b'\x77' * (1 << 19) + bytes(1 << 20)
+    expect('parallels-bundle' in run(OURS['img'], 'info', path), 'it is not recognised')
+    expect(content(OURS, path, 'parallels-bundle') == wanted, 'wrong contents')
+    at = (1 << 20) - 5000
+    run(OURS['io'], '-c', f'write -P 9 {at} {5000 + (1 << 19) + 3000}', path)
+    wanted = wanted[:at] + b'\x09' * (8000 + (1 << 19)) + bytes((1 << 20) - 3000)
+    expect(content(OURS, path, 'parallels-bundle') == wanted, 'wrong contents after writing')
+    theirs = content(QEMU, os.path.join(folder, 'b.0.hds'), 'parallels') + whole(os.path.join(folder, 'b.1.hdd'))
+    expect(theirs + content(QEMU, os.path.join(folder, 'b.2.hds'), 'parallels') == wanted, 'QEMU reads other parts')
+    run(OURS['io'], '-d', 'unmap', '-c', f'discard {1 << 20} {1 << 19}', '-c', f'write -z {at} 5000', path)
+    expect(content(OURS, path, 'parallels-bundle') == wanted[:at] + bytes(8000 + (1 << 19) - 3000) + wanted[-(1 << 20):],
+           'wrong contents after discarding')
+
+
+def bundle_snapshots(folder):
+    bundle_image(folder, 'base.hds', 1 << 20, 1)
+    top = bundle_image(folder, 'top.hds', 1 << 20)
+    images = image_tag(SNAPSHOT, 'Compressed', 'base.hds') + image_tag(TOP, 'Compressed', 'top.hds')
+    shots = (f'<Shot><GUID>{SNAPSHOT}</GUID><ParentGUID>{NOBODY}</ParentGUID></Shot>'
+             f'<Shot><GUID>{TOP}</GUID><ParentGUID>{SNAPSHOT}</ParentGUID></Shot>')
+    path = describe(folder, [(2048, images)], shots)
+    before = whole(os.path.join(folder, 'base.hds'))
+    wanted = bytearray(bytes(65536) + b'\1' * 65536 + bytes((1 << 20) - 131072))
+    expect(content(OURS, path, 'parallels-bundle') == wanted, 'the base is not read')
+    run(OURS['io'], '-c', 'write -P 2 100000 10', '-c', 'write -P 3 500k 1k', path)
+    wanted[100000:100010], wanted[512000:513024] = b'\2' * 10, b'\3' * 1024
+    expect(content(OURS, path, 'parallels-bundle') == wanted, 'wrong contents after writing')
+    expect(whole(os.path.join(folder, 'base.hds')) == before, 'the snapshot was written to')
+    expect(content(QEMU, top, 'parallels')[65536:131072] == wanted[65536:131072], 'the cluster was not copied up')
+    path = describe(folder, [(2048, images)], shots.replace(f'<ParentGUID>{NOBODY}', f'<ParentGUID>{TOP}'))
+    refused('refers to itself', OURS['img'], 'convert', '-O', 'raw', path, os.path.join(folder, 'r'))
+
+
+def bundle_refused(folder):
+    bundle_image(folder, 'b.hds', 1 << 20)
+    good = image_tag(TOP, 'Compressed', 'b.hds')
+    for wanted, parts, more in (
+            ('not in its folder', [(2048, image_tag(TOP, 'Plain', '/etc/passwd'))], {}),
+            ('not in its folder', [(2048, image_tag(TOP, 'Plain', '../b.hds'))], {}),
+            ('not in its folder', [(2048, image_tag(TOP, 'Plain', 'nbd:x'))], {}),
+            ('has 1048576 bytes', [(4096, good)], {}), ('as long as the disk', [(2048, good)], {'size': 5}),
+            ('neither Plain', [(2048, image_tag(TOP, 'Other', 'b.hds'))], {}),
+            ('current state', [(2048, image_tag(SNAPSHOT, 'Plain', 'b.hds') * 2)], {}), ('follow', [(0, good)], {}),
+            ('follow', [(2048, '')], {}), ('as long', [], {}),
+            ('encrypted', [(2048, good)], {'more': '<Encryption><Engine>aes</Engine></Encryption>'}),
+            ('sectors of 4096', [(2048, good)], {'more': '<LogicSectorSize>4096</LogicSectorSize>'}),
+            ('number', [(2048, good)], {'more': '<LogicSectorSize>-1</LogicSectorSize>'}),
+            ('cannot be read', [(2048, good)], {'more': '<a>' * 30}), ('cannot be read', [(2048, good)], {'more': '<x'})):
+        path = describe(folder, parts, **more)
+        refused(wanted, OURS['img'], 'convert', '-f', 'parallels-bundle', '-O', 'raw', path, os.path.join(folder, 'r'))
+    path = describe(folder, [(2048, good)])
+    run(OURS['img'], 'convert', '-O', 'raw', path, os.path.join(folder, 'r'))
+    refused('Parallels', OURS['img'], 'convert', '-f', 'parallels-bundle', '-O', 'raw', os.path.join(folder, 'b.hds'),
+            os.path.join(folder, 'r'))
+    with open(path, 'w', encoding='utf-8') as f:
+        f.write('<?xml version="1.0"?><other/>')
+    expect('file format: raw' in run(OURS['img'], 'info', path), 'any XML counts as a bundle')
+
+
 def main():
     tap = Tap()
     for function in (as_qemu_makes_it, options, old_images, left_open, opened_only, dirty_bitmaps, damaged_extension,
-                     repairs, used_twice, growing, bad_headers):
+                     repairs, used_twice, growing, bad_headers, bundle_split, bundle_snapshots, bundle_refused):
         tap.test(function.__name__.replace('_', ' '), function)
     tap.end()
 
