@@ -121,9 +121,16 @@ def choose_vhdx(rng, backing):
                    f'log_size={rng.choice((1, 1, 3))}M', f'block_state_zero={rng.choice(("on", "off"))}'], block << 20, set())
 
 
+def choose_vmdk(rng, backing):
+    subformat = rng.choice(('monolithicSparse', 'twoGbMaxExtentSparse') + (() if backing else ('monolithicFlat', 'twoGbMaxExtentFlat')))
+    options = ['zeroed_grain=on'] if 'Sparse' in subformat and rng.random() < .5 else []
+    return Choice([f'subformat={subformat}', *options], 65536, set())
+
+
 FORMATS = [
     Format('qcow2', choose_qcow2, True, pack_qcow2, 512, 6 << 20, 25),
     Format('qed', choose_qed, True, None, 512, 6 << 20, 15),
+    Format('vmdk', choose_vmdk, True, None, 512, 6 << 20, 10),
     Format('qcow', choose_qcow, True, None, 512, 6 << 20, 15),
     Format('parallels', choose_parallels, False, None, 512, 6 << 20, 15),
     Format('raw', choose_raw, False, None, 512, 2 << 20, 3),
