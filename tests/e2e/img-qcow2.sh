@@ -92,6 +92,98 @@ for param in first 1 snapshot.name=first snapshot.id=1; do
   check "convert -l $param" sh -c "'$img' convert -l $param snap.qcow2 back.raw && cmp disk.raw back.raw"
 done
 
+# Made, applied and deleted in turns by both.
+snapshot_is_sound () {
+  "$qemu" check -q snap.qcow2 && "$img" check -q snap.qcow2 && "$qemu" compare -q snap.qcow2 "$1"
+}
+"$qemu" convert -O raw -l first snap.qcow2 first.raw
+"$qemu" convert -O raw snap.qcow2 second.raw
+check "snapshot -a" "$img" snapshot -a first snap.qcow2
+check "brings the contents back" snapshot_is_sound first.raw
+quiet_qemu_io -c 'write -P 7 2M 300k' -c 'discard 0 128k' snap.qcow2
+"$qemu" convert -O raw snap.qcow2 third.raw
+check "snapshot -c" "$img" snapshot -c third snap.qcow2
+check "leaves the contents" snapshot_is_sound third.raw
+check "qemu-img applies ours" sh -c "'$qemu' snapshot -a second-with-a-long-name snap.qcow2 && '$qemu' snapshot -a third snap.qcow2"
+check "and finds the same" snapshot_is_sound third.raw
+check "snapshot -d of qemu-img's" "$img" snapshot -d 1 snap.qcow2
+check "leaves the contents" snapshot_is_sound third.raw
+check "snapshot -a of qemu-img's" "$img" snapshot -a second-with-a-long-name snap.qcow2
+check "brings the contents back" snapshot_is_sound second.raw
+check "qemu-img deletes ours" "$qemu" snapshot -d third snap.qcow2
+check "and the rest is sound" snapshot_is_sound second.raw
+same "snapshot -l afterwards" snapshot -l snap.qcow2
+refused 1 "nothing-of-that-name" snapshot -d nothing-of-that-name snap.qcow2
+"$img" create -q -f qcow2 -o refcount_bits=1 one.qcow2 1M
+quiet_qemu_io -c 'write 0 64k' one.qcow2
+refused 1 "refcount_bits" snapshot -c x one.qcow2
+
+# ---- persistent bitmaps
+bitmaps_are_sound () {
+  "$qemu" check -q bits.qcow2 && "$img" check -q bits.qcow2
+}
+# dirty NAME: the ranges marked in that bitmap, as QEMU reads them
+dirty () {
+  rm -f nbd.socket
+  qemu-nbd -r -f qcow2 -B "$1" -k "$PWD/nbd.socket" --fork bits.qcow2 || return
+  "$qemu" map --output=json --image-opts "driver=nbd,server.type=unix,server.path=$PWD/nbd.socket,x-dirty-bitmap=qemu:dirty-bitmap:$1" |
+    python3 -c 'import json, sys; print([(x["start"], x["length"]) for x in json.load(sys.stdin) if not x["data"]])'
+}
+cp base.qcow2 bits.qcow2
+"$img" bitmap --add bits.qcow2 ours
+"$img" bitmap --add --disable -g 64k bits.qcow2 off
+"$qemu" bitmap --add bits.qcow2 theirs
+check "bitmap --add" bitmaps_are_sound
+same "info of bitmaps" info bits.qcow2
+"${TENON_IO:-$(dirname "$img")/tenon-io}" -c 'write -P 1 1M 64k' -c 'write -z 2M 128k' bits.qcow2 > /dev/null
+quiet_qemu_io -c 'write -P 2 5M 1k' bits.qcow2
+check "writes of both leave bitmaps sound" bitmaps_are_sound
+if command -v qemu-nbd > /dev/null; then
+  echo "[(1048576, 65536), (2097152, 131072), (5242880, 65536)]" > want.txt
+  echo "[]" > none.txt
+  for name in ours theirs; do
+    dirty $name > got.txt 2>&1
+    check "what was written is marked in '$name'" diff want.txt got.txt
+  done
+  dirty off > got.txt 2>&1
+  check "and not in a disabled one" diff none.txt got.txt
+  "$img" bitmap --merge theirs bits.qcow2 off
+  dirty off > got.txt 2>&1
+  check "bitmap --merge" diff want.txt got.txt
+  "$img" bitmap --clear bits.qcow2 ours
+  dirty ours > got.txt 2>&1
+  check "bitmap --clear" diff none.txt got.txt
+  "$qemu" bitmap --merge off bits.qcow2 ours
+  dirty ours > got.txt 2>&1
+  check "qemu-img merges ours" diff want.txt got.txt
+  "$img" resize -q bits.qcow2 20M
+  dirty ours > got.txt 2>&1
+  check "bitmaps grow with the disk" diff want.txt got.txt
+fi
+"$img" bitmap --remove bits.qcow2 theirs
+check "bitmap --remove" bitmaps_are_sound
+refused 1 "already" bitmap --add bits.qcow2 ours
+refused 1 "no bitmap" bitmap --clear bits.qcow2 theirs
+"$img" bitmap --remove bits.qcow2 ours
+"$img" bitmap --remove bits.qcow2 off
+check "the last bitmap goes" sh -c "'$qemu' check -q bits.qcow2 && ! '$qemu' info bits.qcow2 | grep -q bitmaps"
+
+# ---- amend
+cp top.qcow2 amend.qcow2
+cp top.qcow2 theirs.qcow2
+for options in refcount_bits=64 refcount_bits=2 refcount_bits=16 lazy_refcounts=on lazy_refcounts=off compat=0.10 compat=1.1; do
+  check "amend -o $options" "$img" amend -o $options amend.qcow2
+  check "amend -o $options leaves it sound" sh -c "'$qemu' check -q amend.qcow2 && '$img' check -q amend.qcow2 && '$qemu' compare -q amend.qcow2 want.raw"
+done
+"$img" amend -o compat=0.10 amend.qcow2
+"$qemu" amend -o compat=0.10 theirs.qcow2
+"$qemu" info amend.qcow2 | grep -v '^image:\|^disk size' > ours.out
+"$qemu" info theirs.qcow2 | grep -v '^image:\|^disk size' > theirs.out
+check "amend makes what qemu-img amend makes" diff theirs.out ours.out
+check "amend -o size" sh -c "'$img' amend -o compat=1.1 amend.qcow2 && '$img' amend -o size=12M amend.qcow2 && '$qemu' check -q amend.qcow2 && '$qemu' compare -q amend.qcow2 want.raw"
+check "amend -o backing_file" sh -c "'$img' amend -o backing_file=base.qcow2,backing_fmt=qcow2 amend.qcow2 && '$qemu' info amend.qcow2 | grep -qx 'backing file: base.qcow2'"
+refused 1 "cluster_size cannot be changed" amend -o cluster_size=4k amend.qcow2
+
 # ---- damage in the data: refused, or saved as far as it goes
 "$img" convert -c -O qcow2 disk.raw damaged.qcow2
 python3 - <<'PY'
@@ -172,6 +264,33 @@ check "check --output=json counts" sh -c "'$img' check --output=json corrupt.qco
 check "check -r leaks" sh -c "'$img' check -r leaks leak.qcow2 > out.txt 2> err.txt && grep -q '    1 leaked clusters' out.txt && '$qemu' check -q leak.qcow2"
 check "check -r all" sh -c "'$img' check -r all corrupt.qcow2 > out.txt 2> err.txt && '$qemu' check -q corrupt.qcow2 && '$qemu' compare -q corrupt.qcow2 disk.raw"
 same "check -q of a sound image" check -q base.qcow2
+
+# Each kind of damage: repaired, agreed to by QEMU, and the contents are there.
+python3 - <<'PY'
+import shutil, struct
+def damage(name, change):
+    shutil.copy('base.qcow2', name)
+    with open(name, 'r+b') as f:
+        f.seek(40); l1 = struct.unpack('>Q', f.read(8))[0]
+        f.seek(48); table = struct.unpack('>Q', f.read(8))[0]
+        f.seek(table); block = struct.unpack('>Q', f.read(8))[0]
+        f.seek(l1); l2 = struct.unpack('>Q', f.read(8))[0] & (1 << 56) - 512
+        change(f, l1, l2, table, block)
+def put(f, at, *bytes):
+    f.seek(at); f.write(b''.join(bytes))
+quad = lambda value: struct.pack('>Q', value)
+damage('r-low.qcow2', lambda f, l1, l2, table, block: put(f, block + 2 * (l2 >> 16), bytes(2)))
+damage('r-block.qcow2', lambda f, l1, l2, table, block: put(f, block, b'\xff' * 600))
+damage('r-zeroed.qcow2', lambda f, l1, l2, table, block: put(f, block, bytes(65536)))
+damage('r-unaligned.qcow2', lambda f, l1, l2, table, block: put(f, table, quad(0x123400)))
+damage('r-beyond.qcow2', lambda f, l1, l2, table, block: put(f, table, quad(1 << 40)))
+damage('r-lost.qcow2', lambda f, l1, l2, table, block: put(f, table, bytes(8)))
+damage('r-copied.qcow2', lambda f, l1, l2, table, block: put(f, l1, quad(l2)))
+damage('r-overlap.qcow2', lambda f, l1, l2, table, block: put(f, table, quad(l1)))
+PY
+for kind in low block zeroed unaligned beyond lost copied overlap; do
+  check "check -r all: damage '$kind'" sh -c "'$img' check -q -r all r-$kind.qcow2; '$qemu' check -q r-$kind.qcow2 && '$qemu' compare -q r-$kind.qcow2 disk.raw"
+done
 
 # ---- refusals
 sha256sum base.qcow2 mid.qcow2 top.qcow2 > before.txt

@@ -43,20 +43,26 @@ put_bitmaps (Qcow2 *q, TnJson *json, GError **error)
   return 0;
 }
 
-static void
-put_version3 (Qcow2 *q, TnJson *json)
+/* In the order in which QEMU has them. */
+static int
+put_version3 (Qcow2 *q, TnJson *json, GError **error)
 {
   tn_json_bool (json, "lazy-refcounts", q->header.compatible & QCOW2_COMPAT_LAZY_REFCOUNTS);
+  int ret = put_bitmaps (q, json, error);
+  if (ret < 0) {
+    return ret;
+  }
   tn_json_uint (json, "refcount-bits", 1ull << q->header.refcount_order);
   tn_json_bool (json, "corrupt", q->corrupt);
   tn_json_bool (json, "extended-l2", q->extended);
   if (!q->external) {
-    return;
+    return 0;
   }
   if (q->data_file_name) {
     tn_json_string (json, "data-file", q->data_file_name);
   }
   tn_json_bool (json, "data-file-raw", q->header.autoclear & QCOW2_AUTOCLEAR_DATA_FILE_RAW);
+  return 0;
 }
 
 char *
@@ -70,16 +76,13 @@ qcow2_info_specific (TnNode *node, GError **error)
   tn_json_string (json, "compression-type", q->header.compression_type == 0 ? "zlib" : "zstd");
   if (q->header.version < 3) {
     tn_json_uint (json, "refcount-bits", 16);
-  } else {
-    put_version3 (q, json);
+  } else if (put_version3 (q, json, error) < 0) {
+    return NULL;
   }
   if (q->header.crypt_method) {
     tn_json_object_begin (json, "encrypt");
     tn_json_string (json, "format", q->header.crypt_method == 1 ? "aes" : "luks");
     tn_json_object_end (json);
-  }
-  if (put_bitmaps (q, json, error) < 0) {
-    return NULL;
   }
   tn_json_object_end (json);
   return g_strdup (text->str);
