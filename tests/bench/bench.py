@@ -2,11 +2,12 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """Measures Tenon's tools against QEMU's, alternately in one run, and prints ours, theirs and the ratio.
 
-usage: bench.py [--runs N] [--qemu DIR] [--markdown] [GROUP...]
+usage: bench.py [--runs N] [--qemu DIR] [--disk DIR] [--markdown] [GROUP...]
 
 Groups: startup vm convert random boot guest (default: all).  CPU is user + system time of the whole process tree;
 ratios are the median, over the pairs of runs, of theirs / ours (above 1: ours is better).  --qemu DIR takes QEMU's
-tools from DIR instead of PATH.  Scratch files go to TMPDIR, or to /dev/shm where it has room.
+tools from DIR instead of PATH.  Scratch files go to TMPDIR, or to /dev/shm where it has room; those of "random" also
+to --disk DIR (default: /var/tmp).
 """
 
 import argparse
@@ -93,6 +94,7 @@ class Bench:
     def __init__(self, arguments):
         self.runs = arguments.runs
         self.qemu = arguments.qemu
+        self.disk = arguments.disk
         self.table = Table(arguments.markdown)
         base = os.environ.get('TMPDIR')
         if base is None and os.path.isdir('/dev/shm') and shutil.disk_usage('/dev/shm').free > 4 << 30:
@@ -228,20 +230,35 @@ class Bench:
                       [self.theirs('qemu-img'), 'convert'] + arguments + [target], before=remove)
 
     def random(self):
+        """Reads through the host's page cache, past it (O_DIRECT), and of files in memory."""
+        with tempfile.TemporaryDirectory(prefix='tenon-bench.', dir=self.disk) as disk:
+            images = self.random_images(disk)
+            in_memory = [(kind, shutil.copy(path, self.folder)) for kind, path in images]
+            self.timing_title('4 KiB reads, scattered by a step of 5 MiB + 4 KiB')
+            for kind, path in images:
+                for depth, engine in ((1, 'io_uring'), (1, 'threads'), (64, 'io_uring'), (64, 'threads')):
+                    self.reads('%s on disk' % kind, kind, path, depth, engine, 'writeback')
+            for kind, path in images:
+                self.reads('%s on disk, O_DIRECT' % kind, kind, path, 64, 'io_uring', 'none')
+            for kind, path in in_memory:
+                for depth in (1, 64):
+                    self.reads('%s in memory' % kind, kind, path, depth, 'io_uring', 'writeback')
+
+    def random_images(self, folder):
         raw = self.source_image()
-        qcow2 = self.path('random.qcow2')
-        run([self.theirs('qemu-img'), 'convert', '-S', '0', '-O', 'qcow2', raw, qcow2])
-        full = self.path('random.raw')
-        run([self.theirs('qemu-img'), 'convert', '-S', '0', '-O', 'raw', raw, full])
-        self.timing_title('4 KiB reads, scattered by a step of 5 MiB + 4 KiB')
-        for image, kind in ((full, 'raw'), (qcow2, 'qcow2')):
-            for depth in (1, 64):
-                for engine in ('io_uring', 'threads'):
-                    count = 200000 if depth == 64 else 50000
-                    arguments = ['bench', '-f', kind, '-c', str(count), '-d', str(depth), '-s', '4096', '-S', str(5 * MIB + 4096),
-                                 '-i', engine, image]
-                    self.pair('%s, depth %d, %s' % (kind, depth, engine), [self.ours('tenon-img')] + arguments,
-                              [self.theirs('qemu-img')] + arguments, runs=min(self.runs, 5))
+        images = []
+        for kind in ('raw', 'qcow2'):
+            path = os.path.join(folder, 'random.' + kind)
+            run([self.theirs('qemu-img'), 'convert', '-S', '0', '-O', kind, raw, path])
+            images.append((kind, path))
+        return images
+
+    def reads(self, name, kind, path, depth, engine, cache):
+        count = 200000 if depth == 64 and cache != 'none' else 50000
+        arguments = ['bench', '-f', kind, '-c', str(count), '-d', str(depth), '-s', '4096', '-S', str(5 * MIB + 4096),
+                     '-t', cache, '-i', engine, path]
+        self.pair('%s, depth %d, %s' % (name, depth, engine), [self.ours('tenon-img')] + arguments,
+                  [self.theirs('qemu-img')] + arguments, runs=min(self.runs, 5))
 
     def guest(self, script):
         """Kernel, initramfs for tests/bench/guest-SCRIPT.sh."""
@@ -295,6 +312,7 @@ class Bench:
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument('--runs', type=int, default=7)
+    parser.add_argument('--disk', metavar='DIR', default='/var/tmp')
     parser.add_argument('--qemu', default='', help='folder that holds the QEMU to compare with')
     parser.add_argument('--markdown', action='store_true')
     parser.add_argument('groups', nargs='*', metavar='GROUP')
