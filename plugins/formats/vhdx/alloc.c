@@ -56,7 +56,16 @@ vhdx_flush_state (Vhdx *v, GError **error)
 
 /* ---- Places ---- */
 
-/* Finds the end of the last block or bitmap. */
+static uint64_t
+vhdx_end_of_places (const Vhdx *v, const GArray *places)
+{
+  uint64_t end = 0;
+  for (guint i = 0; i < places->len; i++)
+    end = MAX (end, g_array_index (places, uint64_t, i) + v->block_size);
+  return end;
+}
+
+/* Finds the end of the last block or bitmap, those included that the BAT on disk may still name. */
 static int
 vhdx_scan (Vhdx *v, GError **error)
 {
@@ -77,7 +86,8 @@ vhdx_scan (Vhdx *v, GError **error)
     } while (++index < v->bat_entries && block_cursor_next (&cursor));
     block_cursor_end (&cursor);
   }
-  v->end = end;
+  end = MAX (end, vhdx_end_of_places (v, v->freed));
+  v->end = MAX (end, vhdx_end_of_places (v, v->spare));
   v->fresh_from = file_size;
   v->scanned = true;
   return 0;

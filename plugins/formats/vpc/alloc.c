@@ -98,6 +98,8 @@ vpc_scan (Vpc *v, GError **error)
     } while (++block < v->entries && block_cursor_next (&cursor));
     block_cursor_end (&cursor);
   }
+  for (guint i = 0; i < v->spare->len; i++)
+    end = MAX (end, g_array_index (v->spare, uint64_t, i) + v->bitmap_bytes + v->block_size);
   v->end = end;
   v->fresh_from = tn_node_size (v->file);
   v->scanned = true;
