@@ -10,9 +10,10 @@
 #define COPY_BUFFERS (32u << 20) /* bytes of buffers at most */
 #define COPY_PARALLEL 8          /* pieces under way unless the caller says */
 #define COPY_PARALLEL_MAX 64
-#define COPY_ZEROES (256u << 20)  /* bytes of zeroes written at a time */
-#define COPY_SECTOR 512           /* what salvaging tries to read at a time */
-#define COPY_UNIT_MAX (16u << 20) /* largest run that zeroes are looked for in */
+#define COPY_ZEROES (256u << 20)    /* bytes of zeroes written at a time */
+#define COPY_SECTOR 512             /* what salvaging tries to read at a time */
+#define COPY_UNIT_MAX (16u << 20)   /* largest run that zeroes are looked for in */
+#define COPY_CLUSTER_MAX (2u << 20) /* larger clusters are filled piece by piece, unless they are packed */
 
 typedef enum CopyKind {
   COPY_SKIP, /* nothing to do: the base has it */
@@ -527,6 +528,8 @@ copy_choose_unit (CopyJob *job, GError **error)
   if (copy_target_packs (job))
     job->copy.flags |= TN_COPY_PACKED;
   uint64_t cluster = MAX (MAX (info.cluster_size, limits.request_alignment), COPY_SECTOR);
+  if (!(job->copy.flags & TN_COPY_PACKED) && cluster % COPY_CLUSTER_MAX == 0)
+    cluster = COPY_CLUSTER_MAX;
   uint64_t wanted = job->copy.sparse ? job->copy.sparse : 4096;
   job->unit = (wanted + cluster - 1) / cluster * cluster;
   if (job->copy.flags & TN_COPY_PACKED)
