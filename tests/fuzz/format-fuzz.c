@@ -6,7 +6,7 @@
 #include <stdlib.h>
 
 #define DISK "fuzz"
-#define MOST_INPUT (1u << 20)
+#define MOST_INPUT (8u << 20)
 /* How far writing may make the file grow. */
 #define MOST_GROWTH (8u << 20)
 #define MAX_EXTENTS 48u
