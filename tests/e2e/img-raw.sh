@@ -158,9 +158,9 @@ refused 1 "did you mean 'count'" dd if=a.raw of=x.raw cuont=3
 refused 1 "cannot be its target" dd if=a.raw of=a.raw
 refused 1 "no backing file" commit -f raw a.raw
 refused 1 "-b" rebase a.raw
-refused 1 "not supported yet" amend -o compat=0.10 a.raw
-refused 1 "not supported yet" bitmap --add a.raw b
-refused 1 "not supported yet" snapshot -c s a.raw
+refused 1 "does not support changing its options" amend -o compat=0.10 a.raw
+refused 1 "does not support dirty bitmaps" bitmap --add a.raw b
+refused 1 "does not support internal snapshots" snapshot -c s a.raw
 refused 1 "add -w" bench --flush-interval=64 a.raw
 refused 1 "smaller than the depth" bench -w --flush-interval=4 a.raw
 refused 1 "number from 1" bench -d 0 a.raw
