@@ -3,7 +3,7 @@
  * Writing where nothing can be overwritten in place: reserve units, complete their edges with the old
  * contents, write all in one piece where possible, commit.
  */
-#include "block/internal.h"
+#include "block/crypt.h"
 
 #include <stdlib.h>
 
@@ -15,7 +15,7 @@ typedef struct Run {
   TnNode *source;
   uint64_t start, end; /* in the node */
   uint64_t source_offset;
-  bool reads_zero;
+  bool reads_zero, encrypted;
 } Run;
 
 /* One edge of a run: old contents around the new ones. */
@@ -152,6 +152,40 @@ fill_run (TnNode *node, TnBatch *batch, const Run *run, const TnData *data, uint
   return rc;
 }
 
+/* ---- Encrypted runs: all of their units is written, zeroes too ---- */
+
+/* One buffer's worth: new contents for what lies within [@from, @to), old ones around. */
+static int
+fill_buffer (TnNode *node, uint64_t start, uint64_t length, const TnData *data, uint64_t from, uint64_t to,
+             char *buffer, GError **error)
+{
+  uint64_t end = start + length, first = CLAMP (from, start, end), last = CLAMP (to, first, end);
+  int rc = first > start ? read_old (node, start, first - start, buffer, error) : 0;
+  if (!rc && end > last)
+    rc = read_old (node, last, end - last, buffer + (last - start), error);
+  if (!rc && last > first)
+    tn_iov_to_buffer (data->iov, data->n_iov, first - data->base, buffer + (first - start), last - first);
+  return rc;
+}
+
+static int
+fill_encrypted (TnNode *node, TnBatch *batch, TnCryptWrites *writes, const Run *run, const TnData *data,
+                uint64_t from, uint64_t to, GError **error)
+{
+  TnExtent extent = { .offset = run->start, .source = run->source, .source_offset = run->source_offset };
+  int rc = tn_crypt_check (node, &extent, error);
+  for (uint64_t start = run->start; start < run->end && !rc;) {
+    uint64_t length = MIN (run->end - start, TN_CHUNK);
+    char *buffer = tn_crypt_buffer (writes, batch, length);
+    rc = buffer ? fill_buffer (node, start, length, data, from, to, buffer, error) : -ENOMEM;
+    if (!rc)
+      tn_crypt_store (node, batch, run->source, run->source_offset + (start - run->start),
+                      tn_crypt_place (node, &extent, start), buffer, length);
+    start += length;
+  }
+  return rc;
+}
+
 /* ---- Many extents ---- */
 
 /* Reserves from *until on, up to MAX_EXTENTS extents that follow each other. */
@@ -184,7 +218,8 @@ continues (const Run *run, const TnExtent *extent)
 {
   return run->source == extent->source
          && run->source_offset + (run->end - run->start) == extent->source_offset
-         && run->reads_zero == !!(extent->flags & TN_EXTENT_READS_ZERO);
+         && run->reads_zero == !!(extent->flags & TN_EXTENT_READS_ZERO)
+         && run->encrypted == !!(extent->flags & TN_EXTENT_ENCRYPTED);
 }
 
 static int
@@ -193,15 +228,22 @@ fill_extents (TnNode *node, const TnExtent *extents, size_t n, const TnData *dat
 {
   g_autoptr (GPtrArray) buffers = g_ptr_array_new_with_free_func (free);
   TnBatch batch = { 0 };
+  TnCryptWrites encrypted = { 0 };
   int rc = 0;
   for (size_t i = 0; i < n && !rc;) {
-    Run run = { extents[i].source, extents[i].offset, extents[i].offset + extents[i].length,
-                extents[i].source_offset, extents[i].flags & TN_EXTENT_READS_ZERO };
+    Run run = { extents[i].source,
+                extents[i].offset,
+                extents[i].offset + extents[i].length,
+                extents[i].source_offset,
+                extents[i].flags & TN_EXTENT_READS_ZERO,
+                extents[i].flags & TN_EXTENT_ENCRYPTED };
     while (++i < n && continues (&run, &extents[i]))
       run.end += extents[i].length;
-    rc = fill_run (node, &batch, &run, data, offset, end, buffers, error);
+    rc = run.encrypted ? fill_encrypted (node, &batch, &encrypted, &run, data, offset, end, error)
+                       : fill_run (node, &batch, &run, data, offset, end, buffers, error);
   }
   int io = tn_batch_wait (&batch);
+  tn_crypt_writes_end (&encrypted);
   return rc ? rc : io;
 }
 

@@ -257,6 +257,7 @@ free_node (TnNode *node)
   unregister (node);
   tn_unpacked_free (node);
   tn_meta_domain_free (node);
+  tn_sector_cipher_free (node->cipher);
   g_array_unref (node->children);
   g_clear_pointer (&node->options, tn_options_free);
   g_clear_pointer (&node->open_options, tn_options_free);

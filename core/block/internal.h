@@ -3,6 +3,7 @@
 #ifndef TN_BLOCK_INTERNAL_H
 #define TN_BLOCK_INTERNAL_H
 
+#include <tenon/cipher.h>
 #include <tenon/drive.h>
 #include <tenon/format.h>
 #include <tenon/meta.h>
@@ -182,13 +183,15 @@ struct TnNode {
   bool probed_raw;       /* taken for raw because nothing was recognised: must not become something else */
   uint8_t detect_zeroes; /* 1: on, 2: unmap */
   bool opened;           /* the driver's open() has succeeded */
-  bool opening;          /* one thread, no requests but open()'s own */
+  bool cipher_by_place;
+  bool opening; /* one thread, no requests but open()'s own */
   uint32_t unit;
   uint32_t pack_unit; /* 0: the same */
   bool always_packed; /* this one of several kinds of images: every write is packed */
   uint32_t flags;     /* atomic */
   uint64_t size;      /* atomic */
   TnLimits limits;
+  TnSectorCipher *cipher; /* of extents that are encrypted */
 
   /* Under way. */
   TnUnderway underway;
@@ -343,6 +346,8 @@ typedef struct TnResolved {
   uint64_t length; /* at most what was asked for */
   TnNode *node;
   uint64_t offset;
+  TnNode *crypt;  /* DATA: encrypted by the cipher of this node; or NULL */
+  uint64_t place; /* what the cipher numbers the first sector by */
   TnExtent extent;
 } TnResolved;
 

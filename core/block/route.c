@@ -4,7 +4,7 @@
  *
  * Parts go to the child nodes' own submit functions, many at a time.
  */
-#include "block/internal.h"
+#include "block/crypt.h"
 
 #define MAX_PARTS 32
 
@@ -219,6 +219,15 @@ to_backing (TnResolved *resolved, const TnNode *base)
   return true;
 }
 
+static int
+resolve_encrypted (TnResolved *resolved, GError **error)
+{
+  int rc = tn_crypt_check (resolved->node, &resolved->extent, error);
+  resolved->crypt = resolved->node;
+  resolved->place = tn_crypt_place (resolved->node, &resolved->extent, resolved->offset);
+  return rc;
+}
+
 int
 tn_route_resolve (TnNode *node, TnNode *base, uint64_t offset, uint64_t length, uint32_t flags,
                   TnResolved *resolved, GError **error)
@@ -237,11 +246,12 @@ tn_route_resolve (TnNode *node, TnNode *base, uint64_t offset, uint64_t length, 
     resolved->allocated = extent->kind != TN_EXTENT_UNALLOCATED;
     if (extent->kind != TN_EXTENT_DATA)
       return 0;
-    if (extent->flags & TN_EXTENT_ENCRYPTED)
-      return tn_fail (error, TN_BLOCK_ERROR, ENOTSUP, "%s: encrypted images cannot be read yet",
-                      tn_node_filename (resolved->node));
+    bool encrypted = extent->flags & TN_EXTENT_ENCRYPTED;
+    rc = encrypted ? resolve_encrypted (resolved, error) : 0;
     resolved->node = extent->source;
     resolved->offset = extent->source_offset + skip;
+    if (encrypted)
+      return rc; /* what lies below may have a cipher of its own */
     base = NULL; /* what lies below is this node's own */
   }
   return 0;
@@ -266,7 +276,8 @@ tn_route_reads_zero (TnNode *node, uint64_t offset, uint64_t length, GError **er
 /* ---- Reading ---- */
 
 static int
-read_piece (TnBatch *batch, const TnData *data, uint64_t offset, const TnResolved *resolved, GError **error)
+read_piece (TnBatch *batch, TnCryptReads *encrypted, const TnData *data, uint64_t offset,
+            const TnResolved *resolved, GError **error)
 {
   switch (resolved->kind) {
   case TN_EXTENT_ZERO:
@@ -276,6 +287,8 @@ read_piece (TnBatch *batch, const TnData *data, uint64_t offset, const TnResolve
     return tn_pack_read (resolved->node, &resolved->extent, resolved->offset, resolved->length, data, offset,
                          error);
   default:
+    if (resolved->crypt)
+      return tn_crypt_read (encrypted, batch, resolved, data, offset);
     tn_batch_transfer (batch, resolved->node, TN_REQUEST_READ, resolved->offset, data, offset,
                        resolved->length);
     return 0;
@@ -286,18 +299,21 @@ int
 tn_route_read (TnNode *node, const TnData *data, uint64_t offset, uint64_t length, GError **error)
 {
   TnBatch batch = { 0 };
+  TnCryptReads encrypted = { 0 };
   int rc = 0;
   while (length && !rc && !batch.result) {
     TnResolved resolved;
     rc = tn_route_resolve (node, NULL, offset, length, 0, &resolved, error);
     if (rc)
       break;
-    rc = read_piece (&batch, data, offset, &resolved, error);
+    rc = read_piece (&batch, &encrypted, data, offset, &resolved, error);
     offset += resolved.length;
     length -= resolved.length;
   }
   int io = tn_batch_wait (&batch);
-  return rc ? rc : io;
+  rc = rc ? rc : io;
+  tn_crypt_reads_end (&encrypted, rc);
+  return rc;
 }
 
 /* ---- Writing ---- */
@@ -308,28 +324,39 @@ is_writable (const TnExtent *extent)
   return extent->kind == TN_EXTENT_DATA && (extent->flags & TN_EXTENT_WRITABLE);
 }
 
+static int
+write_piece (TnBatch *batch, TnCryptWrites *encrypted, TnNode *node, const TnExtent *extent,
+             const TnData *data, uint64_t offset, uint64_t length, GError **error)
+{
+  if (extent->flags & TN_EXTENT_ENCRYPTED) {
+    int rc = tn_crypt_check (node, extent, error);
+    return rc ? rc : tn_crypt_write (encrypted, batch, node, extent, data, offset, length);
+  }
+  tn_batch_transfer (batch, extent->source, TN_REQUEST_WRITE,
+                     extent->source_offset + (offset - extent->offset), data, offset, length);
+  return 0;
+}
+
 /* Writes from *offset on as long as it can be done in place; *offset is where that ended. */
 static int
 write_in_place (TnNode *node, const TnData *data, uint64_t *offset, uint64_t end, GError **error)
 {
   TnBatch batch = { 0 };
+  TnCryptWrites encrypted = { 0 };
   int rc = 0;
   while (*offset < end && !batch.result) {
     TnExtent extent;
     rc = tn_route_map (node, *offset, end - *offset, TN_MAP_WRITE, &extent, error);
     if (rc || !is_writable (&extent))
       break;
-    if (extent.flags & TN_EXTENT_ENCRYPTED) {
-      rc = tn_fail (error, TN_BLOCK_ERROR, ENOTSUP, "%s: encrypted images cannot be written yet",
-                    tn_node_filename (node));
-      break;
-    }
     uint64_t skip = *offset - extent.offset, length = MIN (extent.length - skip, end - *offset);
-    tn_batch_transfer (&batch, extent.source, TN_REQUEST_WRITE, extent.source_offset + skip, data, *offset,
-                       length);
+    rc = write_piece (&batch, &encrypted, node, &extent, data, *offset, length, error);
+    if (rc)
+      break;
     *offset += length;
   }
   int io = tn_batch_wait (&batch);
+  tn_crypt_writes_end (&encrypted);
   return rc ? rc : io;
 }
 
@@ -353,6 +380,8 @@ find_unwritable (TnNode *node, uint64_t offset, uint64_t end, uint64_t *until, G
 int
 tn_route_write (TnNode *node, const TnData *data, uint64_t offset, uint64_t length, GError **error)
 {
+  if (tn_crypt_splits_sector (node, offset, length))
+    return tn_crypt_write_parts (node, data, offset, length, error);
   uint64_t end = offset + length;
   while (offset < end) {
     int rc = write_in_place (node, data, &offset, end, error);
@@ -405,14 +434,16 @@ request_write (TnNode *node, const TnRequest *request, GError **error)
     return tn_route_write (node, &data, offset, request->length, error);
 
   TnTrack track;
-  tn_track_enter (&track, node, offset, end, false);
-  int rc = write_in_place (node, &data, &offset, end, error);
-  tn_track_leave (&track);
-  if (rc || offset == end)
-    return rc;
+  if (!tn_crypt_splits_sector (node, offset, request->length)) {
+    tn_track_enter (&track, node, offset, end, false);
+    int rc = write_in_place (node, &data, &offset, end, error);
+    tn_track_leave (&track);
+    if (rc || offset == end)
+      return rc;
+  }
 
   enter_units (&track, node, offset, end);
-  rc = tn_route_write (node, &data, offset, end - offset, error);
+  int rc = tn_route_write (node, &data, offset, end - offset, error);
   tn_track_leave (&track);
   return rc;
 }

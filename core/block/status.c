@@ -134,6 +134,11 @@ describe (TnNode *node, const TnResolved *resolved, TnStatus *status, GError **e
     status->data = status->packed = true;
     return 0;
   default:
+    if (resolved->crypt) {
+      /* A hole below is not zero to a reader, and no bytes stand there as they are. */
+      status->data = status->allocated = true;
+      return 0;
+    }
     status->data = status->has_offset = true;
     status->allocated = true;
     status->host = resolved->node;

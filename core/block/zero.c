@@ -126,7 +126,9 @@ discard_below (TnNode *node, uint64_t offset, uint64_t length, GError **error)
     if (rc)
       return rc;
     uint64_t skip = offset - extent.offset, step = MIN (length, extent.length - skip);
-    if (extent.kind == TN_EXTENT_DATA && (extent.flags & TN_EXTENT_WRITABLE))
+    /* Of an encrypted disk it would show what is in use, and give back noise. */
+    if (extent.kind == TN_EXTENT_DATA && (extent.flags & TN_EXTENT_WRITABLE)
+        && !(extent.flags & TN_EXTENT_ENCRYPTED))
       rc = tn_node_discard (extent.source, extent.source_offset + skip, step, error);
     if (rc)
       return rc;

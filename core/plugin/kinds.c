@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #include "plugin/kinds.h"
 
+#include <tenon/cipher.h>
 #include <tenon/codec.h>
 #include <tenon/cpu.h>
 #include <tenon/device.h>
@@ -15,6 +16,9 @@ static const TnKindInfo kinds[] = {
   { TN_KIND_DEVICE, "device", TN_DEVICE_MAJOR, TN_DEVICE_MINOR, sizeof (TnDeviceOps) },
   { TN_KIND_CPU, "cpu", TN_CPU_MAJOR, TN_CPU_MINOR, sizeof (TnCpuOps) },
   { TN_KIND_CODEC, "codec", TN_CODEC_MAJOR, TN_CODEC_MINOR, sizeof (TnCodecOps) },
+  { TN_KIND_CIPHER, "cipher", TN_CIPHER_MAJOR, TN_CIPHER_MINOR, sizeof (TnCipherOps) },
+  { TN_KIND_DIGEST, "digest", TN_DIGEST_MAJOR, TN_DIGEST_MINOR, sizeof (TnDigestOps) },
+  { TN_KIND_KDF, "kdf", TN_KDF_MAJOR, TN_KDF_MINOR, sizeof (TnKdfOps) },
 };
 
 const TnKindInfo *

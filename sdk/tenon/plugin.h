@@ -26,7 +26,10 @@ typedef enum TnKind {
   TN_KIND_EXPORT = 3,
   TN_KIND_DEVICE = 4,
   TN_KIND_CPU = 5,
-  TN_KIND_CODEC = 6
+  TN_KIND_CODEC = 6,
+  TN_KIND_CIPHER = 7,
+  TN_KIND_DIGEST = 8,
+  TN_KIND_KDF = 9 /**< memory-hard key derivation */
 } TnKind;
 
 /** How far a plugin vouches for its handling of hostile input. */

@@ -5,7 +5,8 @@
 const char *
 tool_kind_name (unsigned kind)
 {
-  static const char *const names[] = { "unknown", "format", "protocol", "export", "device", "cpu", "codec" };
+  static const char *const names[] = { "unknown", "format", "protocol", "export", "device",
+                                       "cpu",     "codec",  "cipher",   "digest", "kdf" };
   return kind < G_N_ELEMENTS (names) ? names[kind] : names[0];
 }
 

@@ -1,0 +1,28 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/**
+ * @file tenon/secret.h
+ * Passphrases and keys that users name: `--object secret,id=s0,file=FILE` and then `key-secret=s0`.
+ *
+ * Their bytes are kept in locked memory, are wiped when they are dropped, and are in no message.
+ */
+#ifndef TENON_SECRET_H
+#define TENON_SECRET_H
+
+#include <tenon/option.h>
+
+/** One reader's copy of a secret. */
+typedef struct TnSecret TnSecret;
+
+/** Defines a secret from `id`, `file` or `data`, and `format` (raw, base64).  Defining the same again is
+ *  allowed, another one of that id is not. */
+TN_API int tn_secret_define (const TnOptions *options, GError **error);
+/** Forgets and wipes every secret.  Copies stay valid. */
+TN_API void tn_secrets_clear (void);
+
+/** A copy of the secret called @id. */
+TN_API TnSecret *tn_secret_get (const char *id, GError **error);
+TN_API const void *tn_secret_bytes (const TnSecret *secret, size_t *length);
+TN_API void tn_secret_free (TnSecret *secret);
+G_DEFINE_AUTOPTR_CLEANUP_FUNC (TnSecret, tn_secret_free)
+
+#endif
