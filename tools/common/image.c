@@ -4,6 +4,7 @@
 #include <sys/stat.h>
 
 #include <tenon/plugin.h>
+#include <tenon/secret.h>
 
 int
 cli_cache (const CliArgs *args, const char *name, TnCacheMode fallback, CliCache *cache, GError **error)
@@ -23,7 +24,7 @@ cli_cache (const CliArgs *args, const char *name, TnCacheMode fallback, CliCache
 }
 
 static int
-check_object (const char *text, GError **error)
+define_object (const char *text, GError **error)
 {
   g_autoptr (TnOptions) options = tn_options_new ();
   int ret = tn_options_parse (options, text, "qom-type", error);
@@ -33,22 +34,16 @@ check_object (const char *text, GError **error)
   if (g_strcmp0 (type, "secret") != 0)
     return tn_fail (error, TN_OPTION_ERROR, ENOTSUP, "--object '%s' is not supported; only 'secret' is",
                     type ? type : text);
-  if (!tn_options_has (options, "id"))
-    return tn_fail (error, TN_OPTION_ERROR, EINVAL, "--object secret needs id=NAME");
-  if (tn_options_has (options, "keyid"))
-    return tn_fail (error, TN_OPTION_ERROR, ENOTSUP,
-                    "--object secret,keyid= is not supported; give the secret with file=");
-  if (tn_options_has (options, "data") == tn_options_has (options, "file"))
-    return tn_fail (error, TN_OPTION_ERROR, EINVAL, "--object secret needs either file=FILE or data=TEXT");
-  return 0;
+  tn_options_set (options, "qom-type", NULL);
+  return tn_secret_define (options, error);
 }
 
 int
-cli_check_objects (const CliArgs *args, GError **error)
+cli_define_objects (const CliArgs *args, GError **error)
 {
   const char *text;
   for (unsigned i = 0; (text = cli_text_nth (args, "object", i)); i++) {
-    int ret = check_object (text, error);
+    int ret = define_object (text, error);
     if (ret < 0)
       return ret;
   }
@@ -105,7 +100,7 @@ cli_open (const CliArgs *args, const char *name, uint32_t flags, TnNode **node, 
 {
   const char *format = cli_text (args, "format");
   bool image_opts = cli_flag (args, "image-opts");
-  int ret = cli_check_objects (args, error);
+  int ret = cli_define_objects (args, error);
   if (ret < 0)
     return ret;
   if (image_opts && format)

@@ -18,8 +18,8 @@ typedef struct CliCache {
 /* The mode that option @name ("cache" or "source-cache") holds, or @fallback when it is absent. */
 int cli_cache (const CliArgs *args, const char *name, TnCacheMode fallback, CliCache *cache, GError **error);
 
-/* Checks every --object; what it defines and Tenon cannot use is refused. */
-int cli_check_objects (const CliArgs *args, GError **error);
+/* Defines what every --object says; kinds that Tenon has no use for are refused. */
+int cli_define_objects (const CliArgs *args, GError **error);
 
 /* Opens @name, which is key=value options when @image_opts.  @format may be NULL (probe), also @more, options
  * for the top node.  -U and --untrusted of @args are obeyed.  The error names the image. */

@@ -219,7 +219,7 @@ open_image (Bench *bench, GError **error)
     aio = "native";
   if (aio)
     tn_options_set (options, "file.aio", aio);
-  int ret = cli_check_objects (args, error);
+  int ret = cli_define_objects (args, error);
   if (ret >= 0)
     ret =
         cli_open_as (args, args->words[0], cli_flag (args, "image-opts"), cli_text (args, "format"), options,

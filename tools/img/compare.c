@@ -245,7 +245,7 @@ open_both (CliArgs *args, TnNode *nodes[2], GError **error)
   bool image_opts = cli_flag (args, "image-opts");
   int ret = cli_cache (args, "source-cache", TN_CACHE_WRITEBACK, &cache, error);
   if (ret >= 0)
-    ret = cli_check_objects (args, error);
+    ret = cli_define_objects (args, error);
   for (unsigned i = 0; i < 2 && ret >= 0; i++)
     ret = cli_open_as (args, args->words[i], image_opts, cli_text (args, i ? "second-format" : "format"),
                        NULL, cache.open_flags, &nodes[i], error);

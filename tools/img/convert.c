@@ -161,7 +161,7 @@ parse (Convert *convert, GError **error)
   if (ret >= 0)
     ret = check_target_format (convert, error);
   if (ret >= 0)
-    ret = cli_check_objects (args, error);
+    ret = cli_define_objects (args, error);
   if (ret >= 0)
     ret = cli_cache (args, "cache", TN_CACHE_WRITEBACK, &convert->target.cache, error);
   convert->copy.write_flags = convert->target.cache.write_flags;

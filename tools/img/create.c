@@ -228,7 +228,7 @@ create (CliArgs *args, const char *filename, const char *format, TnOptions *opti
 {
   bool size_known = false, unsafe = cli_flag (args, "unsafe");
   uint64_t size = 0;
-  int ret = cli_check_objects (args, error);
+  int ret = cli_define_objects (args, error);
   if (ret >= 0)
     ret = take_backing (args, options, error);
   if (ret >= 0)

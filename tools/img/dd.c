@@ -116,7 +116,7 @@ copy (Dd *dd, ImgTarget *target, GError **error)
   g_autoptr (TnNode) source = NULL;
   int ret = cli_find_format (target->format, &class, error);
   if (ret >= 0)
-    ret = cli_check_objects (args, error);
+    ret = cli_define_objects (args, error);
   if (ret >= 0)
     ret = cli_open_as (args, dd->input, cli_flag (args, "image-opts"), cli_text (args, "format"), NULL, 0,
                        &source, error);

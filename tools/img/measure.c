@@ -33,7 +33,7 @@ open_source (CliArgs *args, TnNode **node, GError **error)
 {
   g_autoptr (TnOptions) options = tn_options_new ();
   const char *snapshot = cli_text (args, "snapshot"), *format = cli_text (args, "format");
-  int ret = cli_check_objects (args, error);
+  int ret = cli_define_objects (args, error);
   if (ret >= 0 && snapshot)
     ret = img_snapshot_option (snapshot, options, error);
   if (ret < 0)

@@ -383,7 +383,7 @@ io_check_unsupported (CliArgs *args, GError **error)
     return tn_fail (error, TN_OPTION_ERROR, ENOTSUP, "-T (--trace) is not supported; 'stat' counts requests");
   if (cli_flag (args, "image-opts") && cli_flag (args, "format"))
     return tn_fail (error, TN_OPTION_ERROR, EINVAL, "--image-opts and -f are mutually exclusive");
-  return cli_check_objects (args, error);
+  return cli_define_objects (args, error);
 }
 
 static int
