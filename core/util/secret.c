@@ -194,6 +194,14 @@ add (const char *id, TnSecret *secret, GError **error)
                : 0;
 }
 
+static void
+wipe_data (TnOptions *options)
+{
+  char *data = (char *) tn_options_get (options, "data");
+  if (data)
+    explicit_bzero (data, strlen (data));
+}
+
 int
 tn_secret_define (const TnOptions *options, GError **error)
 {
@@ -203,7 +211,29 @@ tn_secret_define (const TnOptions *options, GError **error)
     return rc;
   const char *id = tn_options_get (checked, "id");
   TnSecret *secret = load (checked, id, error);
+  wipe_data (checked);
   return secret ? add (id, secret, error) : -EINVAL;
+}
+
+int
+tn_secret_define_object (char *text, GError **error)
+{
+  if (!*text)
+    return 0;
+  g_autoptr (TnOptions) options = tn_options_new ();
+  int rc = tn_options_parse (options, text, "qom-type", error);
+  if (rc)
+    return rc;
+  const char *type = tn_options_get (options, "qom-type");
+  if (g_strcmp0 (type, "secret") != 0)
+    return tn_fail (error, TN_OPTION_ERROR, ENOTSUP, "--object '%s' is not supported; only 'secret' is",
+                    type ? type : "");
+  tn_options_set (options, "qom-type", NULL);
+  rc = tn_secret_define (options, error);
+  if (tn_options_has (options, "data"))
+    explicit_bzero (text, strlen (text));
+  wipe_data (options);
+  return rc;
 }
 
 void

@@ -23,27 +23,12 @@ cli_cache (const CliArgs *args, const char *name, TnCacheMode fallback, CliCache
   return 0;
 }
 
-static int
-define_object (const char *text, GError **error)
-{
-  g_autoptr (TnOptions) options = tn_options_new ();
-  int ret = tn_options_parse (options, text, "qom-type", error);
-  if (ret < 0)
-    return ret;
-  const char *type = tn_options_get (options, "qom-type");
-  if (g_strcmp0 (type, "secret") != 0)
-    return tn_fail (error, TN_OPTION_ERROR, ENOTSUP, "--object '%s' is not supported; only 'secret' is",
-                    type ? type : text);
-  tn_options_set (options, "qom-type", NULL);
-  return tn_secret_define (options, error);
-}
-
 int
 cli_define_objects (const CliArgs *args, GError **error)
 {
   const char *text;
   for (unsigned i = 0; (text = cli_text_nth (args, "object", i)); i++) {
-    int ret = define_object (text, error);
+    int ret = tn_secret_define_object ((char *) text, error);
     if (ret < 0)
       return ret;
   }

@@ -6,14 +6,14 @@
 #include <unistd.h>
 
 static int
-open_target (ImgTarget *target, GError **error)
+open_target (ImgTarget *target, const TnOptions *more, GError **error)
 {
   uint32_t flags = TN_OPEN_WRITE | TN_OPEN_RESIZE | target->cache.open_flags;
   /* An image that did not exist before needs no order among its writes: it is whole at the end or removed. */
   target->late_flush = target->made && !(flags & TN_OPEN_NO_FLUSH);
   if (target->late_flush)
     flags |= TN_OPEN_NO_FLUSH;
-  return cli_open_as (target->args, target->name, target->image_opts, target->format, NULL, flags,
+  return cli_open_as (target->args, target->name, target->image_opts, target->format, more, flags,
                       &target->node, error);
 }
 
@@ -21,7 +21,21 @@ int
 img_target_open (ImgTarget *target, GError **error)
 {
   target->made = false;
-  return open_target (target, error);
+  return open_target (target, NULL, error);
+}
+
+/* An encrypted image that was made with a secret is opened with it. */
+static TnOptions *
+key_secrets (const TnOptions *options)
+{
+  TnOptions *secrets = tn_options_new ();
+  for (size_t i = 0; i < tn_options_count (options); i++) {
+    const char *key, *value;
+    tn_options_pair (options, i, &key, &value);
+    if (g_str_has_suffix (key, "key-secret"))
+      tn_options_set (secrets, key, value);
+  }
+  return secrets;
 }
 
 int
@@ -31,7 +45,8 @@ img_target_create (ImgTarget *target, TnOptions *options, uint64_t size, GError 
   if (ret < 0)
     return ret;
   target->made = true;
-  return open_target (target, error);
+  g_autoptr (TnOptions) secrets = key_secrets (options);
+  return open_target (target, secrets, error);
 }
 
 bool
@@ -39,7 +54,12 @@ img_target_is_zero (const ImgTarget *target)
 {
   struct stat st;
   /* What else could be behind the name (a block device) keeps its old contents. */
-  return target->made && stat (target->name, &st) == 0 && S_ISREG (st.st_mode);
+  if (!target->made || stat (target->name, &st) < 0 || !S_ISREG (st.st_mode))
+    return false;
+  /* A new encrypted disk may hold noise. */
+  TnStatus status;
+  uint64_t size = tn_node_size (target->node);
+  return size == 0 || (tn_node_status (target->node, NULL, 0, size, &status, NULL) == 0 && status.zero);
 }
 
 static int

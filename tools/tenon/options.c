@@ -3,6 +3,8 @@
 
 #include <stdlib.h>
 
+#include <tenon/secret.h>
+
 typedef struct Option {
   const char *name; /* without dashes */
   const char *alias;
@@ -109,6 +111,12 @@ take_drive (TenonArgs *args, const char *value, GError **error)
 {
   g_ptr_array_add (args->drives, g_strdup (value));
   return 0;
+}
+
+static int
+take_object (TenonArgs *args, const char *value, GError **error)
+{
+  return tn_secret_define_object ((char *) value, error);
 }
 
 static int
@@ -239,6 +247,7 @@ static const Option options[] = {
     take_bios },
   { "drive", NULL, "file=FILE[,if=virtio|none][,id=ID][,format=F][,cache=MODE][,aio=ENGINE]…", "disk",
     take_drive },
+  { "object", NULL, "secret,id=ID,file=FILE", "a passphrase, for key-secret=ID", take_object },
   { "blockdev", NULL, "driver=D,node-name=NAME,…|{JSON}", "block node, for -device …,drive=NAME",
     take_blockdev },
   { "device", NULL, "CLASS[,id=ID][,OPTION=VALUE…]",

@@ -3,7 +3,7 @@
  * Changing what an image was created with: version, width of the counts, lazy counts, backing file, size.
  * Everything that can be refused is looked at before anything is changed.
  */
-#include "qcow2.h"
+#include "crypt.h"
 
 typedef struct Wanted {
   uint32_t version, order;
@@ -110,7 +110,7 @@ fill_with_zeroes (Qcow2 *q, uint64_t offset, GError **error)
   if (ret < 0) {
     return ret;
   }
-  if ((ret = tn_node_write_zeroes (extent.source, extent.source_offset, extent.length, 0, error)) < 0
+  if ((ret = qcow2_crypt_write_zeroes (q, &extent, error)) < 0
       || (ret = qcow2_commit_extent (q, &extent, error)) < 0) {
     qcow2_cancel_extent (q, &extent);
   }

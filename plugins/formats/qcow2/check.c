@@ -64,7 +64,8 @@ qcow2_walk_is_metadata (Qcow2Walk *walk, uint64_t offset, uint64_t length)
   const Qcow2Header *h = &q->header;
   if (meets (offset, length, 0, q->cluster_size) || meets (offset, length, h->l1_offset, h->l1_size * 8ull)
       || meets (offset, length, h->reftable_offset, (uint64_t) h->reftable_clusters << q->cluster_bits)
-      || meets (offset, length, h->snapshots_offset, q->snapshots_length)) {
+      || meets (offset, length, h->snapshots_offset, q->snapshots_length)
+      || meets (offset, length, q->crypt_offset, q->crypt_length)) {
     return true;
   }
   for (uint32_t i = 0; i < q->snapshot_count; i++) {

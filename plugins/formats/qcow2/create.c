@@ -3,7 +3,7 @@
  * Making an image: header, a refcount table and one block for these three clusters.  The rest, an L1 table
  * and what is preallocated, comes from growing that image to its size.
  */
-#include "qcow2.h"
+#include "crypt.h"
 
 static TnPrealloc
 parse_prealloc (const char *text)
@@ -82,9 +82,9 @@ qcow2_layout_from_options (const TnOptions *options, Qcow2Layout *layout, GError
   if (layout->prealloc != TN_PREALLOC_OFF && has_backing && !layout->extended) {
     return refuse (error, "preallocation and a backing file go together with extended_l2=on only");
   }
-  if (tn_options_bool (options, "encryption") || tn_options_has (options, "encrypt.format")
-      || tn_options_has (options, "encrypt.key-secret")) {
-    return refuse (error, "encryption is not available in this version");
+  int ret = qcow2_crypt_check_options (options, layout, error);
+  if (ret < 0) {
+    return ret;
   }
   if (layout->data_file_raw && layout->prealloc == TN_PREALLOC_OFF) {
     layout->prealloc = TN_PREALLOC_METADATA; /* every cluster is where its guest offset says */
@@ -140,7 +140,8 @@ write_first_clusters (TnNode *file, const Qcow2Layout *layout, const TnOptions *
 }
 
 static int
-grow_to_size (TnNode *file, const Qcow2Layout *layout, uint64_t size, GError **error)
+grow_to_size (TnNode *file, const Qcow2Layout *layout, const TnOptions *options, uint64_t size,
+              GError **error)
 {
   Qcow2 q = { .flags = TN_OPEN_WRITE, .writable = true, .creating = true, .touched = true };
   int ret = qcow2_attach (&q, file, NULL, error);
@@ -148,7 +149,8 @@ grow_to_size (TnNode *file, const Qcow2Layout *layout, uint64_t size, GError **e
     q.lazy = false; /* nobody reads the image yet */
     ret = qcow2_load_tables (&q, error);
   }
-  if (ret == 0 && (ret = qcow2_resize_state (&q, size, layout->prealloc, error)) == 0) {
+  if (ret == 0 && (ret = qcow2_resize_state (&q, size, layout->prealloc, error)) == 0
+      && (ret = qcow2_crypt_create (&q, options, error)) == 0) {
     ret = qcow2_settle (&q, error);
   }
   qcow2_detach (&q);
@@ -178,5 +180,5 @@ qcow2_create (TnNode *file, const TnOptions *options, uint64_t size, GError **er
   if ((ret = write_first_clusters (file, &layout, options, error)) < 0) {
     return ret;
   }
-  return grow_to_size (file, &layout, size, error);
+  return grow_to_size (file, &layout, options, size, error);
 }

@@ -1,12 +1,11 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* The header and its extensions. */
-#include "qcow2.h"
+#include "crypt.h"
 
 #define EXTENSION_END 0x00000000u
 #define EXTENSION_BACKING_FORMAT 0xe2792acau
 #define EXTENSION_FEATURE_NAMES 0x6803f857u
 #define EXTENSION_BITMAPS 0x23852875u
-#define EXTENSION_CRYPT 0x0537be77u
 #define EXTENSION_DATA_FILE 0x44415441u
 
 #define HEADER_V2_LENGTH 72u
@@ -177,11 +176,6 @@ check_features (Qcow2 *q, GError **error)
   if (h->crypt_method > 2) {
     return qcow2_fail (q, error, ENOTSUP, "the encryption method %u is not known", h->crypt_method);
   }
-  if (h->crypt_method && !(q->flags & TN_OPEN_NO_IO)) {
-    return qcow2_fail (q, error, ENOTSUP,
-                       "the image is encrypted (%s), which this version cannot read or write",
-                       h->crypt_method == 1 ? "AES" : "LUKS");
-  }
   if (h->size > (uint64_t) INT64_MAX) {
     return qcow2_fail (q, error, EFBIG, "the disk size %" PRIu64 " is not sensible", h->size);
   }
@@ -261,6 +255,11 @@ parse_extension (Qcow2 *q, uint32_t type, const uint8_t *p, uint32_t length, GEr
       return -EINVAL;
     }
     break; /* kept as it is, too */
+  case QCOW2_EXTENSION_CRYPT:
+    if (qcow2_crypt_extension (q, p, length, error) < 0) {
+      return -EINVAL;
+    }
+    break;
   case EXTENSION_FEATURE_NAMES:
     return 0; /* written anew */
   default:

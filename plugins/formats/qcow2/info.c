@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* What an image says of itself. */
-#include "qcow2.h"
+#include "crypt.h"
 
 #include <tenon/json.h>
 
@@ -79,11 +79,7 @@ qcow2_info_specific (TnNode *node, GError **error)
   } else if (put_version3 (q, json, error) < 0) {
     return NULL;
   }
-  if (q->header.crypt_method) {
-    tn_json_object_begin (json, "encrypt");
-    tn_json_string (json, "format", q->header.crypt_method == 1 ? "aes" : "luks");
-    tn_json_object_end (json);
-  }
+  qcow2_crypt_describe (q, json);
   tn_json_object_end (json);
   return g_strdup (text->str);
 }

@@ -78,6 +78,7 @@ qcow2_overlaps_metadata (Qcow2 *q, uint64_t offset, uint64_t length)
       || ranges_meet (offset, length, q->l1_offset, (uint64_t) q->l1_size * 8)
       || ranges_meet (offset, length, h->reftable_offset, (uint64_t) h->reftable_clusters << q->cluster_bits)
       || ranges_meet (offset, length, h->snapshots_offset, q->snapshots_length)
+      || ranges_meet (offset, length, q->crypt_offset, q->crypt_length)
       || ranges_meet (offset, length, q->bitmap_directory_offset,
                       q->bitmap_count ? q->bitmap_directory_size : 0)) {
     return true;
@@ -205,7 +206,8 @@ map_run (Qcow2 *q, const void *slice, uint64_t table, uint64_t offset, uint64_t 
   if (wanted == TN_EXTENT_DATA) {
     extent->source = q->data;
     extent->source_offset = host;
-    extent->flags = q->writable && copied && own_table ? TN_EXTENT_WRITABLE : 0;
+    extent->flags = (q->writable && copied && own_table ? TN_EXTENT_WRITABLE : 0)
+                    | (q->header.crypt_method ? TN_EXTENT_ENCRYPTED : 0);
   } else if (kind == QCOW2_KIND_ZERO_PLACED && extent->length == unit) {
     extent->flags = TN_EXTENT_PREALLOCATED;
     extent->source = q->data;

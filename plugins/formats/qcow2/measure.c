@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* How large an image would be. */
-#include "qcow2.h"
+#include "crypt.h"
 
 static uint64_t
 round_up (uint64_t value, uint64_t to)
@@ -81,7 +81,8 @@ qcow2_measure (const TnOptions *options, TnNode *source, uint64_t size, TnMeasur
     return ret;
   }
   measure->fully_allocated =
-      qcow2_full_size (virtual_size, layout.cluster_bits, layout.refcount_order, layout.extended);
+      qcow2_full_size (virtual_size, layout.cluster_bits, layout.refcount_order, layout.extended)
+      + round_up (qcow2_crypt_size (options), cluster);
   measure->required = measure->fully_allocated - virtual_size + required;
   const bool may_have_bitmaps =
       source && layout.version >= 3 && g_strcmp0 (tn_node_class_name (source), "qcow2") == 0;

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* Opening, flushing and closing an image. */
-#include "qcow2.h"
+#include "../common/luks/luks.h"
+#include "crypt.h"
 
 #include <tenon/protocol.h>
 
@@ -374,7 +375,8 @@ open_state (Qcow2 *q, const TnOptions *options, GError **error)
   if (no_io) {
     return 0;
   }
-  if ((ret = qcow2_open_data_file (q, error)) < 0 || (ret = qcow2_load_tables (q, error)) < 0) {
+  if ((ret = qcow2_open_data_file (q, error)) < 0 || (ret = qcow2_crypt_open (q, options, error)) < 0
+      || (ret = qcow2_load_tables (q, error)) < 0) {
     return ret;
   }
   return q->writable ? prepare_writing (q, error) : 0;
@@ -555,6 +557,8 @@ static const char *const compat_choices[] = { "0.10", "1.1", "v2", "v3", NULL };
 static const char *const compression_choices[] = { "zlib", "zstd", NULL };
 static const char *const prealloc_choices[] = { "off", "metadata", "falloc", "full", NULL };
 
+static const char *const crypt_choices[] = { "luks", "aes", NULL };
+
 static const TnOption qcow2_options[] = {
   { .name = "l2-cache-size",
     .type = TN_OPTION_SIZE,
@@ -643,12 +647,47 @@ static const TnOption qcow2_options[] = {
     .value = "off",
     .choices = prealloc_choices,
     .help = "what to allocate at once" },
-  { .name = "encryption", .type = TN_OPTION_BOOL, .when = TN_OPTION_CREATE, .help = "not available" },
-  { .name = "encrypt.format", .type = TN_OPTION_STRING, .when = TN_OPTION_CREATE, .help = "not available" },
+  { .name = "encryption", .type = TN_OPTION_BOOL, .when = TN_OPTION_CREATE, .help = "not made any more" },
+  { .name = "encrypt.format",
+    .type = TN_OPTION_ENUM,
+    .when = TN_OPTION_OPEN | TN_OPTION_CREATE,
+    .choices = crypt_choices,
+    .help = "how guest data is encrypted (aes: opening only)" },
   { .name = "encrypt.key-secret",
     .type = TN_OPTION_STRING,
+    .when = TN_OPTION_OPEN | TN_OPTION_CREATE,
+    .help = "id of the secret that holds the passphrase" },
+  { .name = "encrypt.cipher-alg",
+    .type = TN_OPTION_ENUM,
     .when = TN_OPTION_CREATE,
-    .help = "not available" },
+    .choices = luks_cipher_choices,
+    .help = "cipher and key length (default: aes-256)" },
+  { .name = "encrypt.cipher-mode",
+    .type = TN_OPTION_ENUM,
+    .when = TN_OPTION_CREATE,
+    .choices = luks_mode_choices,
+    .help = "mode of the cipher (default: xts)" },
+  { .name = "encrypt.ivgen-alg",
+    .type = TN_OPTION_ENUM,
+    .when = TN_OPTION_CREATE,
+    .choices = luks_iv_choices,
+    .help = "what makes the sectors' IVs (default: plain64)" },
+  { .name = "encrypt.ivgen-hash-alg",
+    .type = TN_OPTION_ENUM,
+    .when = TN_OPTION_CREATE,
+    .choices = luks_digest_choices,
+    .help = "digest for ivgen-alg=essiv (default: sha256)" },
+  { .name = "encrypt.hash-alg",
+    .type = TN_OPTION_ENUM,
+    .when = TN_OPTION_CREATE,
+    .choices = luks_digest_choices,
+    .help = "digest for key derivation (default: sha256)" },
+  { .name = "encrypt.iter-time",
+    .type = TN_OPTION_UINT,
+    .when = TN_OPTION_CREATE,
+    .min = 1,
+    .max = 600000,
+    .help = "milliseconds that trying a passphrase shall take (default: 2000)" },
   { .name = NULL },
 };
 

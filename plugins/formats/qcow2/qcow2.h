@@ -13,6 +13,7 @@
  * pack.c      compressed clusters
  * snapshot.c  the table of internal snapshots
  * snapshot-change.c  making, applying and deleting them
+ * crypt.c     encrypted images
  * bitmap.c    persistent bitmaps
  * bitmap-track.c  recording writes in them, changing and storing them
  * amend.c     changing what an image was created with
@@ -23,6 +24,7 @@
 #ifndef QCOW2_H
 #define QCOW2_H
 
+#include <tenon/cipher.h>
 #include <tenon/codec.h>
 #include <tenon/format.h>
 #include <tenon/meta.h>
@@ -124,6 +126,8 @@ typedef struct Qcow2 {
   Qcow2Header header;
   GArray *extensions; /* Qcow2Extension */
   char *backing_name, *backing_format, *data_file_name;
+  uint64_t crypt_offset, crypt_length; /* of the LUKS header; 0: none */
+  const TnSectorCipher *cipher;        /* the node's; NULL when nothing is encrypted or there is no key */
   uint32_t bitmap_count;
   uint64_t bitmap_directory_size, bitmap_directory_offset;
 

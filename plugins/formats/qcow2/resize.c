@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* Growing and shrinking the disk, and allocating in advance. */
-#include "qcow2.h"
+#include "crypt.h"
 
 /* ---- Allocating in advance ---- */
 
@@ -157,11 +157,28 @@ fill_tail_from_backing (Qcow2 *q, uint64_t old_size, GError **error)
   if (ret < 0 || (ret = qcow2_reserve_state (q, start, unit, 0, &extent, error)) < 0) {
     return ret;
   }
+  qcow2_encrypt (q, start, extent.source_offset, buffer, unit);
   if ((ret = tn_node_write (extent.source, extent.source_offset, buffer, unit, error)) < 0
       || (ret = qcow2_commit_extent (q, &extent, error)) < 0) {
     qcow2_cancel_extent (q, &extent);
   }
   return ret;
+}
+
+/* The same for a unit that has its place in an encrypted image. */
+static int
+clear_encrypted_tail (Qcow2 *q, uint64_t host, uint64_t start, uint64_t old_size, uint64_t end,
+                      GError **error)
+{
+  g_autofree uint8_t *buffer = g_malloc (end - start);
+  int ret = tn_node_read (q->data, host, buffer, end - start, error);
+  if (ret < 0) {
+    return ret;
+  }
+  qcow2_decrypt (q, start, host, buffer, end - start);
+  memset (buffer + (old_size - start), 0, end - old_size);
+  qcow2_encrypt (q, start, host, buffer, end - start);
+  return tn_node_write (q->data, host, buffer, end - start, error);
 }
 
 /* Bytes between the old end and the end of its unit may hold anything: they must read as zeroes. */
@@ -190,6 +207,10 @@ clear_tail (Qcow2 *q, uint64_t old_size, uint64_t new_size, GError **error)
   }
   if (kind == QCOW2_KIND_DATA) {
     const uint64_t host = (entry.raw & QCOW2_OFFSET_MASK) + (old_size & (q->cluster_size - 1));
+    if (q->header.crypt_method) {
+      const uint64_t start = old_size & ~(unit - 1);
+      return clear_encrypted_tail (q, host - (old_size - start), start, old_size, end, error);
+    }
     return tn_node_write_zeroes (q->data, host, end - old_size, 0, error);
   }
   const bool hole = kind == QCOW2_KIND_UNALLOCATED || kind == QCOW2_KIND_RESERVED_SPACE;

@@ -87,6 +87,9 @@ walk_snapshots (Qcow2Walk *walk, GError **error)
 {
   Qcow2 *q = walk->q;
   int ret = qcow2_walk_count (walk, q->header.snapshots_offset, q->snapshots_length, 1, error);
+  if (ret == 0) {
+    ret = qcow2_walk_count (walk, q->crypt_offset, q->crypt_length, 1, error);
+  }
   for (uint32_t i = 0; ret == 0 && i < q->snapshot_count; i++) {
     const Qcow2Snapshot *s = &q->snapshots[i];
     g_autofree uint64_t *l1 = g_try_malloc (MAX (s->l1_size * 8ull, 8));

@@ -5,7 +5,7 @@
  * Order on disk: refcount blocks, then L2 tables; guest data, then the L2 entries that show it.  What an
  * entry pointed to before is freed only after the new entry is durable (alloc.c).
  */
-#include "qcow2.h"
+#include "crypt.h"
 
 #define MAX_PENDING_FREES 65536u
 
@@ -21,7 +21,8 @@ fill_new_extent (Qcow2 *q, TnExtent *extent, uint64_t start, uint64_t length, ui
     .offset = start,
     .length = length,
     .kind = TN_EXTENT_DATA,
-    .flags = TN_EXTENT_NEW | (untouched ? TN_EXTENT_READS_ZERO : 0),
+    .flags = TN_EXTENT_NEW | (untouched ? TN_EXTENT_READS_ZERO : 0)
+             | (q->header.crypt_method ? TN_EXTENT_ENCRYPTED : 0),
     .source = q->data,
     .source_offset = host,
     .generation = generation,
@@ -240,10 +241,13 @@ reserve_subclusters (Qcow2 *q, uint64_t start, uint64_t end, TnExtent *extent, G
 }
 
 static int
-read_whole_cluster (Qcow2 *q, Qcow2Entry entry, uint8_t *buffer, GError **error)
+read_whole_cluster (Qcow2 *q, Qcow2Entry entry, uint64_t guest, uint8_t *buffer, GError **error)
 {
   if (!(entry.raw & QCOW2_COMPRESSED)) {
-    return tn_node_read (q->file, entry.raw & QCOW2_OFFSET_MASK, buffer, q->cluster_size, error);
+    const uint64_t host = entry.raw & QCOW2_OFFSET_MASK;
+    int ret = tn_node_read (q->file, host, buffer, q->cluster_size, error);
+    qcow2_decrypt (q, guest, host, buffer, q->cluster_size);
+    return ret;
   }
   uint64_t place, length;
   qcow2_packed_place (q, entry.raw, &place, &length);
@@ -285,10 +289,12 @@ qcow2_unshare_cluster (Qcow2 *q, uint64_t guest, GError **error)
   }
   const Qcow2Entry old = qcow2_entry_load (q, tn_meta_data (slice), qcow2_slice_index (q, guest));
   tn_meta_put (slice);
-  if ((ret = read_whole_cluster (q, old, buffer, error)) < 0
+  const uint64_t base = guest & ~(uint64_t) (q->cluster_size - 1);
+  if ((ret = read_whole_cluster (q, old, base, buffer, error)) < 0
       || (ret = qcow2_alloc_run (q, 1, &host, &count, error)) < 0) {
     return ret;
   }
+  qcow2_encrypt (q, base, host, buffer, q->cluster_size);
   if ((ret = tn_node_write (q->file, host, buffer, q->cluster_size, error)) < 0
       || (ret = link_copy (q, guest, host, error)) < 0) {
     qcow2_alloc_undo (q, host, q->cluster_size);
@@ -304,8 +310,9 @@ reserve_packed (Qcow2 *q, uint64_t offset, TnExtent *extent, GError **error)
   const uint64_t length = extent->packed_length, start = offset & ~(uint64_t) (q->cluster_size - 1);
   TnMetaSlice *slice;
   uint64_t place;
-  if (q->external) {
-    return qcow2_fail (q, error, ENOTSUP, "compressed clusters cannot be kept in an external data file");
+  if (q->external || q->header.crypt_method) {
+    return qcow2_fail (q, error, ENOTSUP, "compressed clusters cannot be kept in an %s",
+                       q->external ? "external data file" : "encrypted image");
   }
   if (length == 0 || length >= q->cluster_size) {
     return -E2BIG;

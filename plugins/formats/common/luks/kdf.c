@@ -3,6 +3,7 @@
 #include "luks.h"
 
 #include <time.h>
+#include <unistd.h>
 
 #define MIN_ITERATIONS 1000
 #define MIN_PASSES 4
@@ -22,13 +23,23 @@ too_much (const char *what, const char *of, uint64_t value, uint64_t limit, GErr
                   value, of, limit);
 }
 
+/* A header must not push everything else out of memory. */
+static uint64_t
+memory_limit_kib (void)
+{
+  long pages = sysconf (_SC_PHYS_PAGES), page = sysconf (_SC_PAGESIZE);
+  if (pages <= 0 || page <= 0)
+    return LUKS_MAX_MEMORY_KIB;
+  return MIN (LUKS_MAX_MEMORY_KIB, (uint64_t) pages * (uint64_t) page / 1024 * 3 / 4);
+}
+
 static int
 check_argon2 (const LuksKdf *kdf, const char *what, GError **error)
 {
   if (!kdf->iterations || kdf->iterations > LUKS_MAX_PASSES)
     return too_much (what, "passes", kdf->iterations, LUKS_MAX_PASSES, error);
-  if (!kdf->memory_kib || kdf->memory_kib > LUKS_MAX_MEMORY_KIB)
-    return too_much (what, "KiB of memory", kdf->memory_kib, LUKS_MAX_MEMORY_KIB, error);
+  if (!kdf->memory_kib || kdf->memory_kib > memory_limit_kib ())
+    return too_much (what, "KiB of memory", kdf->memory_kib, memory_limit_kib (), error);
   if (!kdf->lanes || kdf->lanes > LUKS_MAX_LANES)
     return too_much (what, "threads", kdf->lanes, LUKS_MAX_LANES, error);
   uint64_t work = (uint64_t) kdf->iterations * kdf->memory_kib;

@@ -39,8 +39,7 @@ luks_params_read (const TnOptions *options, const char *prefix, LuksParams *para
   luks_name (params->digest, get (options, prefix, "hash-alg", "sha256"));
   if (strcmp (mode, "xts") == 0)
     params->key_bytes *= 2;
-  if (strcmp (mode, "ecb") != 0)
-    luks_name (params->cipher.iv, iv);
+  luks_name (params->cipher.iv, iv); /* other programs want one even with ecb */
   bool essiv = strcmp (params->cipher.iv, "essiv") == 0;
   if (iv_digest && !essiv)
     return tn_fail (error, TN_OPTION_ERROR, EINVAL, "%sivgen-hash-alg is for %sivgen-alg=essiv only", prefix,

@@ -1,0 +1,293 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""LUKS images and encrypted qcow2 images, to and from QEMU and cryptsetup."""
+import os
+import struct
+from imgtest import IMG, RNG, difference, disk, finish, img, read, reads_as, refused, run, skip, tool, verdict, write
+
+IO = os.path.join(os.path.dirname(IMG), 'tenon-io')
+PASS = 'correct horse'
+OBJECT = ['--object', 'secret,id=s,file=pass']
+SIZE = 3 << 20
+write('pass', PASS.encode())
+write('wrong', b'incorrect horse')
+
+
+def opts(path, driver='luks', more=''):
+    key = 'key-secret' if driver == 'luks' else 'encrypt.key-secret'
+    return f'driver={driver},{key}=s,file.driver=file,file.filename={path}{more}'
+
+
+def made(name, driver, path, options, size=SIZE, by=IMG):
+    key = 'key-secret=s,iter-time=5' if driver == 'luks' else \
+        'encrypt.format=luks,encrypt.key-secret=s,encrypt.iter-time=5'
+    for _ in range(9):
+        status, _, text = run(by, 'create', '-q', *OBJECT, '-f', driver, '-o', key + options, path, str(size))
+        if 'accurate CPU usage' not in text:  # how QEMU's measurement fails on a busy machine
+            break
+    return verdict(status == 0, name, text)
+
+
+def ours_reads(name, options, data):
+    reads_as(name, options, data, *OBJECT)
+
+
+def qemu_reads(name, options, data):
+    status, _, text = run('qemu-img', 'convert', *OBJECT, '--image-opts', options, '-O', 'raw', 'qemu.raw')
+    verdict(status == 0 and not difference(read('qemu.raw'), data), name, text)
+
+
+def write_by(io, options, data, offset, length):
+    """Some bytes, the same in the file and in the array."""
+    pattern = RNG.randrange(1, 256)
+    data[offset:offset + length] = bytes([pattern]) * length
+    status, out, text = run(io, *OBJECT, '-c', f'write -P {pattern} {offset} {length}', '--image-opts', options)
+    return '' if status == 0 and b'failed' not in out else f'{io}: status {status}: {out} {text}'
+
+
+def in_turns(name, driver, path):
+    """Both programs write, at odd offsets too; each reads all of it."""
+    data, why = bytearray(SIZE), ''
+    for step in range(8):
+        length = RNG.choice((1, 511, 512, 4096, 70001, 300000))
+        offset = RNG.randrange(SIZE - length)
+        why = why or write_by((IO, 'qemu-io')[step % 2], opts(path, driver), data, offset, length)
+    verdict(not why, f'{name}: both write', why)
+    ours_reads(f'{name}: Tenon reads', opts(path, driver), data)
+    qemu_reads(f'{name}: QEMU reads', opts(path, driver), data)
+
+
+# ---- Version 1 and qcow2, with QEMU ----
+
+VARIANTS = ['', 'cipher-alg=aes-128,hash-alg=sha1', 'cipher-alg=aes-256,cipher-mode=cbc,ivgen-alg=plain',
+            'cipher-alg=aes-256,cipher-mode=cbc,ivgen-alg=essiv,ivgen-hash-alg=sha256,hash-alg=sha512',
+            'cipher-alg=serpent-256,hash-alg=ripemd160', 'cipher-alg=twofish-128,cipher-mode=cbc,ivgen-alg=plain64',
+            'cipher-alg=cast5-128,cipher-mode=cbc,ivgen-alg=plain64', 'cipher-alg=aes-256,cipher-mode=ecb']
+
+
+def with_prefix(variant, prefix):
+    return ''.join(f',{prefix}{option}' for option in variant.split(',') if option)
+
+
+def try_variant(driver, variant, maker):
+    path = f'a.{driver}'
+    name = f'{driver} {variant or "defaults"}, made by {os.path.basename(maker)}'
+    options = with_prefix(variant, '' if driver == 'luks' else 'encrypt.')
+    if os.path.exists(path):
+        os.unlink(path)
+    if made(name, driver, path, options, by=maker):
+        if driver == 'luks':  # nothing written is noise
+            run(IO, *OBJECT, '-c', f'write -P 0 0 {SIZE}', '--image-opts', opts(path))
+        in_turns(name, driver, path)
+    if driver == 'qcow2':
+        for program in (IMG, 'qemu-img'):
+            secret = [*OBJECT, '--image-opts', opts(path, driver)]
+            status, out, text = run(program, 'check', *secret)
+            verdict(status == 0, f'{name}: {os.path.basename(program)} finds no errors', out.decode() + text)
+
+
+if tool('qemu-img'):
+    for variant in VARIANTS:
+        try_variant('luks', variant, IMG)
+        try_variant('luks', variant, 'qemu-img')
+    for variant in VARIANTS[:4]:
+        try_variant('qcow2', variant, IMG)
+        try_variant('qcow2', variant, 'qemu-img')
+else:
+    skip('QEMU', 'qemu-img is not installed (qemu-utils)')
+
+# ---- qcow2 ----
+
+
+def overlay():
+    data = disk(SIZE)
+    write('base.raw', data)
+    status, _, text = img('convert', *OBJECT, '-O', 'qcow2', '-o',
+                          'encrypt.format=luks,encrypt.key-secret=s,encrypt.iter-time=5', 'base.raw', 'base.qcow2')
+    verdict(status == 0, 'convert to encrypted qcow2', text)
+    ours_reads('it reads back', opts('base.qcow2', 'qcow2'), data)
+    if tool('qemu-img'):
+        qemu_reads('QEMU reads it', opts('base.qcow2', 'qcow2'), data)
+    status, _, text = img('convert', *OBJECT, '-O', 'luks', '-o', 'key-secret=s,iter-time=5', 'base.raw', 'base.luks')
+    verdict(status == 0, 'convert to luks', text)
+    ours_reads('it reads back, zeroes too', opts('base.luks'), data)
+    verdict(data[:512] == bytes(512) or data[:512] not in read('base.qcow2'), 'no plain text in the file')
+    refused('no secret', 'key-secret', 'convert', '-f', 'qcow2', 'base.qcow2', '-O', 'raw', 'out.raw')
+    status, out, text = img('info', 'base.qcow2')
+    verdict(status == 0 and b'encrypted: yes' in out and b'cipher alg: aes-256' in out, 'info needs no secret', text)
+    status, out, text = img('check', '-f', 'qcow2', 'base.qcow2')
+    verdict(status == 0, 'nor does check', out.decode() + text)
+    status, out, text = img('resize', *OBJECT, '--image-opts', opts('base.qcow2', 'qcow2'), str(SIZE + 700 * 512))
+    verdict(status == 0, 'it grows', text)
+    ours_reads('what it grew by is zeroes', opts('base.qcow2', 'qcow2'), data + bytes(700 * 512))
+
+
+def old_aes():
+    status, _, text = run('qemu-img', 'create', '-q', *OBJECT, '-f', 'qcow2', '-o',
+                          'encrypt.format=aes,encrypt.key-secret=s', 'old.qcow2', str(SIZE))
+    if status:
+        return skip('AES of old', 'this qemu-img does not make it')
+    data = bytearray(SIZE)
+    why = write_by('qemu-io', opts('old.qcow2', 'qcow2'), data, 70000, 300000)
+    verdict(not why, 'AES of old, by QEMU', why)
+    ours_reads('AES of old is read', opts('old.qcow2', 'qcow2'), data)
+    status, out, text = run(IO, *OBJECT, '-c', 'write 0 512', '--image-opts', opts('old.qcow2', 'qcow2'))
+    return verdict(status != 0 and 'too weak' in text, 'and not written', text)
+
+
+overlay()
+if tool('qemu-img'):
+    old_aes()
+
+# ---- Version 2, with cryptsetup ----
+
+
+def cryptsetup(*args):
+    return run('cryptsetup', '--batch-mode', *args)
+
+
+def through_qemu(name, header, payload, bits, cipher, data):
+    """The disk's key, by cryptsetup, in a version 1 header of cryptsetup's, before the encrypted bytes: what does
+    QEMU read?"""
+    for path in ('volume.key', 'spliced.luks'):
+        if os.path.exists(path):
+            os.unlink(path)
+    status, _, text = cryptsetup('luksDump', '--dump-master-key', '--master-key-file', 'volume.key', '--key-file',
+                                 'pass', header)
+    write('spliced.luks', bytes(4 << 20) + payload)
+    if status == 0:
+        status, _, text = cryptsetup('luksFormat', '--type', 'luks1', '--master-key-file', 'volume.key', '--key-file',
+                                     'pass', '--cipher', cipher, '--key-size', str(bits),
+                                     '--pbkdf-force-iterations', '1000', '--align-payload', '8192', 'spliced.luks')
+    if not verdict(status == 0, f'{name}: cryptsetup knows the key', text):
+        return
+    if tool('qemu-img'):
+        qemu_reads(f'{name}: QEMU reads the data', opts('spliced.luks'), data)
+
+
+def payload_of(path):
+    binary = read(path)[4096:16384].split(b'\0', 1)[0]
+    return int(binary.split(b'"offset":"')[-1].split(b'"', 1)[0]) if binary else 0
+
+
+def filled(path, name, more=''):
+    data, why = bytearray(SIZE), ''
+    run(IO, *OBJECT, '-c', f'write -P 0 0 {SIZE}', '--image-opts', opts(path, more=more))  # it is noise
+    for length in (512, 3, 4097, 400000):
+        why = why or write_by(IO, opts(path, more=more), data, RNG.randrange(SIZE - length), length)
+    verdict(not why, f'{name}: written', why)
+    ours_reads(f'{name}: read', opts(path, more=more), data)
+    return bytes(data)
+
+
+def version_2(options, bits=512, cipher='aes-xts-plain64'):
+    name = f'version 2{options}'
+    if os.path.exists('a.luks2'):
+        os.unlink('a.luks2')
+    if not made(name, 'luks', 'a.luks2', ',version=2' + options):
+        return
+    data = filled('a.luks2', name)
+    status, _, text = cryptsetup('luksOpen', '--test-passphrase', '--key-file', 'pass', 'a.luks2')
+    if 'sector-size' not in options:
+        through_qemu(name, 'a.luks2', read('a.luks2')[16 << 20:], bits, cipher, data)
+    verdict(status == 0, f'{name}: cryptsetup opens it', text)
+
+
+def by_cryptsetup(kind, *options):
+    name = ' '.join(('cryptsetup', kind, *options))
+    write('c.luks', bytes((16 << 20) + SIZE))
+    status, _, text = cryptsetup('luksFormat', '--type', kind, '--key-file', 'pass', *options, 'c.luks')
+    if not verdict(status == 0, name, text):
+        return
+    payload = 2 << 20 if kind == 'luks1' else 16 << 20
+    if kind == 'luks1':
+        payload = struct.unpack('>I', read('c.luks')[104:108])[0] * 512
+    os.truncate('c.luks', payload + SIZE)
+    data = filled('c.luks', name)
+    if '4096' not in options:
+        through_qemu(name, 'c.luks', read('c.luks')[payload:], 512, 'aes-xts-plain64', data)
+
+
+def second_header():
+    image = bytearray(read('a.luks2'))
+    status, good, _ = img('convert', *OBJECT, '--image-opts', opts('a.luks2'), '-O', 'raw', 'good.raw')
+    data = read('good.raw')
+    for name, at in (('checksum', 450), ('JSON text', 4200), ('magic number', 0)):
+        damaged = bytearray(image)
+        damaged[at] ^= 0x55
+        write('d.luks2', damaged)
+        ours_reads(f'damaged {name}: the second header is read', opts('d.luks2'), data)
+    image[0] ^= 0x55
+    image[16384 + 4200] ^= 0x55
+    write('d.luks2', image)
+    refused('both headers damaged', 'LUKS', 'convert', *OBJECT, '--image-opts', opts('d.luks2'), '-O', 'raw', 'o.raw')
+
+
+def detached(version):
+    name = f'detached header, version {version}'
+    made(name, 'luks', 'header', f',version={version},detached-header=on')
+    write('data', bytes(SIZE))
+    data = filled('data', name, ',header.driver=file,header.filename=header')
+    through_qemu(name, 'header', read('data'), 512, 'aes-xts-plain64', data)
+    refused(f'{name}: without it', 'LUKS', 'convert', *OBJECT, '--image-opts', opts('data'), '-O', 'raw', 'o.raw')
+
+
+version_2(',pbkdf-memory=1M,sector-size=4096')
+if tool('cryptsetup'):
+    version_2(',pbkdf-memory=1M')
+    version_2(',pbkdf=argon2i,pbkdf-memory=256k,pbkdf-parallel=2,hash-alg=sha512')
+    version_2(',pbkdf=pbkdf2,cipher-alg=aes-128,label=box', 256)
+    fast = ['--pbkdf-force-iterations', '1000']
+    by_cryptsetup('luks1', *fast)
+    by_cryptsetup('luks1', '--hash', 'sha1', *fast)
+    by_cryptsetup('luks2', '--pbkdf', 'pbkdf2', '--sector-size', '512', *fast)
+    hard = ['--pbkdf-force-iterations', '4', '--pbkdf-memory', '1024', '--pbkdf-parallel', '2']
+    by_cryptsetup('luks2', '--pbkdf', 'argon2id', '--sector-size', '512', *hard)
+    by_cryptsetup('luks2', '--pbkdf', 'argon2i', '--sector-size', '4096', *hard)
+    by_cryptsetup('luks2', '--pbkdf', 'pbkdf2', '--luks2-metadata-size', '64k', '--sector-size', '512',
+                  *fast)
+    detached(1)
+    detached(2)
+else:
+    skip('cryptsetup', 'it is not installed (cryptsetup-bin)')
+second_header()
+
+# ---- Refusals ----
+
+
+def open_with(secret, path='a.luks'):
+    return ['convert', '--object', secret, '--image-opts', opts(path), '-O', 'raw', 'out.raw']
+
+
+made('an image for refusals', 'luks', 'r.luks', '', 1 << 20)
+refused('wrong passphrase', 'none of its key slots', *open_with('secret,id=s,file=wrong', 'r.luks'))
+refused('no such secret', "no secret 's'", *open_with('secret,id=t,file=pass', 'r.luks'))
+refused('no passphrase', 'key-secret=ID is needed', 'convert', '-f', 'luks', 'r.luks', '-O', 'raw', 'out.raw')
+refused('bad base64', 'is not base64', *open_with('secret,id=s,data=a!b,format=base64', 'r.luks'))
+reads_as('a passphrase in base64', opts('r.luks'), bytes(img('convert', *OBJECT, '--image-opts', opts('r.luks'), '-O',
+                                                             'raw', 'r.raw')[0]) or read('r.raw'),
+         '--object', 'secret,id=s,format=base64,data=Y29ycmVjdCBob3JzZQ==')
+status, out, text = img(*open_with('secret,id=s,data=hunter2hunter2', 'r.luks'))
+verdict('hunter2' not in text, 'a passphrase is in no message', text)
+refused('essiv with a digest of the wrong size', 'essiv', 'create', *OBJECT, '-f', 'luks', '-o',
+        'key-secret=s,cipher-mode=cbc,ivgen-alg=essiv,ivgen-hash-alg=sha1', 'x.luks', '1M')
+refused('xts with short blocks', 'xts', 'create', *OBJECT, '-f', 'luks', '-o', 'key-secret=s,cipher-alg=cast5-128',
+        'x.luks', '1M')
+
+
+def hostile(name, text, at, value, form='>I'):
+    image = bytearray(read('r.luks'))
+    struct.pack_into(form, image, at, value)
+    write('h.luks', image)
+    refused(name, text, *open_with('secret,id=s,file=pass', 'h.luks'))
+
+
+hostile('too many iterations', 'iterations', 212, 1 << 30)
+hostile('too many iterations of the digest', 'iterations', 164, 1 << 30)
+hostile('stripes', 'stripes', 208 + 44, 4001)
+hostile('key bytes', 'bytes', 108, 1 << 20)
+hostile('overlapping key slots', 'overlap', 208 + 48 + 40, 9)
+hostile('key slot in the header', 'reaches into', 208 + 40, 1)
+hostile('data within the key slots', 'reaches into', 104, 100)
+hostile('data beyond the end', 'beyond', 104, 1 << 30)
+finish()
