@@ -148,7 +148,7 @@ test_head (void)
   assert_refused (sample, "ABI 0.0", "rebuild it with this SDK");
   sample = sample_new ();
   sample->class.value.kind = 99;
-  assert_refused (sample, "kind 99", "wanted 1 to 6");
+  assert_refused (sample, "kind 99", "wanted 1 to 9");
   sample = sample_new ();
   sample->class.value.kind = TN_KIND_EXPORT;
   assert_refused (sample, "kind 3", "newer Tenon");
