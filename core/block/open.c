@@ -17,6 +17,7 @@
 
 static int open_node (TnOpening *opening, TnOptions *options, uint32_t flags, bool is_child, TnNode **node,
                       GError **error);
+static int open_chain (TnOpening *opening, TnNode *node, GError **error);
 
 /* ---- Options that every node has ---- */
 
@@ -195,7 +196,12 @@ open_described (TnOpening *opening, TnOptions *options, const char *role, uint32
   g_autoptr (TnOptions) below = tn_options_take_prefix (options, role);
   opening->depth++;
   int rc = open_node (opening, below, flags, true, child, error);
+  /* What this child is to read may lie in its own backing files. */
+  if (!rc && (*child)->opening)
+    rc = open_chain (opening, *child, error);
   opening->depth--;
+  if (rc)
+    g_clear_pointer (child, tn_node_unref);
   return rc;
 }
 
@@ -573,8 +579,8 @@ end_opening (TnNode *node)
   g_clear_pointer (&node->open_options, tn_options_free);
   for (guint i = 0; i < node->children->len; i++) {
     TnNode *child = g_array_index (node->children, TnChild, i).node;
-    if (child != node->backing)
-      end_opening (child);
+    for (TnNode *each = child; child != node->backing && each; each = each->backing)
+      end_opening (each);
   }
 }
 

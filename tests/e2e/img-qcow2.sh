@@ -64,6 +64,8 @@ for name in base mid top; do
 done
 same "info --backing-chain" info --backing-chain top.qcow2
 same_json "info --backing-chain, JSON" info --backing-chain --output=json top.qcow2
+window='json:{"driver":"raw","file":{"driver":"qcow2","file":{"driver":"file","filename":"top.qcow2"}}}'
+check "a child's own backing files are read" "$img" compare top.qcow2 "$window"
 same "map of compressed data is refused" map small.qcow2
 same "map of compressed data, JSON" map --output=json small.qcow2
 same "check of compressed data" check small.qcow2
