@@ -170,7 +170,9 @@ file_open_checked (TnNode *node, FileState *s, const TnOptions *options, const s
 static void
 file_release (FileState *s)
 {
-  close (s->fd); /* and with it the locks */
+  if (s->permissions != 0 || s->unshared != 0)
+    file_unlock_all (s->fd);
+  close (s->fd);
   g_mutex_clear (&s->map_lock);
   g_clear_pointer (&s->filename, g_free);
 }

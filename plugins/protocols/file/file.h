@@ -127,6 +127,8 @@ int file_lock (int fd, const char *filename, uint32_t old_permissions, uint32_t 
                uint32_t permissions, uint32_t unshared, GError **error);
 /** Takes the same locks on another open file of the same process, without looking for others' locks. */
 int file_lock_copy (int fd, uint32_t permissions, uint32_t unshared);
+/** Gives back every lock that @fd holds. */
+void file_unlock_all (int fd);
 int file_set_permissions (TnNode *node, uint32_t permissions, uint32_t shared, GError **error);
 
 /* holder.c */

@@ -16,6 +16,11 @@
 #define FILE_LOCK_BITS 4
 #define FILE_LOCK_ALL ((1u << FILE_LOCK_BITS) - 1)
 
+/* How long the locks of a process that is gone may be in the way: until the kernel has cancelled its
+ * requests. */
+#define FILE_LOCK_LINGER_TRIES 20
+#define FILE_LOCK_LINGER_USEC 5000
+
 static const char *const file_permission_names[FILE_LOCK_BITS] = { "consistent read", "write",
                                                                    "write unchanged", "resize" };
 
@@ -63,6 +68,20 @@ file_give_back (int fd, uint32_t permissions, uint32_t unshared)
   return r < 0 ? r : r2;
 }
 
+/* Closing would unlock, too, but not at once: a request that is done may hold the open file for a moment
+ * more, inside the kernel, and the next program to open the image would find it in use.
+ */
+void
+file_unlock_all (int fd)
+{
+  struct flock lock = { .l_type = F_UNLCK,
+                        .l_whence = SEEK_SET,
+                        .l_start = FILE_LOCK_PERMISSIONS,
+                        .l_len = FILE_LOCK_UNSHARED + FILE_LOCK_BITS - FILE_LOCK_PERMISSIONS };
+
+  (void) fcntl (fd, F_OFD_SETLK, &lock); /* closing is what is left otherwise */
+}
+
 int
 file_lock_copy (int fd, uint32_t permissions, uint32_t unshared)
 {
@@ -84,38 +103,66 @@ file_conflicting_bit (const struct flock *found, uint64_t base, uint32_t mask)
   return 0;
 }
 
-static int
-file_conflict (int fd, const char *filename, uint32_t bit, bool ours_unshared, GError **error)
-{
-  uint64_t byte = (ours_unshared ? FILE_LOCK_PERMISSIONS : FILE_LOCK_UNSHARED) + bit;
-  g_autofree char *holder = file_find_holder (fd, byte);
+/* A lock of somebody else's that is in the way. */
+typedef struct FileConflict {
+  uint32_t bit;
+  bool ours_unshared; /* they do what we deny, rather than deny what we do */
+  char *holder;
+} FileConflict;
 
+static int
+file_fail_conflict (const FileConflict *conflict, const char *filename, GError **error)
+{
   return tn_fail (
       error, TN_BLOCK_ERROR, EAGAIN,
       "Failed to get %s\"%s\" lock on '%s': it is in use by %s; end that use first, or read it as it is "
       "with -U (force-share=on)",
-      ours_unshared ? "shared " : "", file_permission_names[bit], filename,
-      holder != NULL ? holder : "another process");
+      conflict->ours_unshared ? "shared " : "", file_permission_names[conflict->bit], filename,
+      conflict->holder != NULL ? conflict->holder : "another process");
 }
 
-/* Whether somebody else denies what we do, or does what we deny. */
+/* 1 and @conflict when somebody else denies what we do, or does what we deny. */
 static int
-file_check_others (int fd, const char *filename, uint32_t permissions, uint32_t unshared, GError **error)
+file_look_for_others (int fd, uint32_t permissions, uint32_t unshared, FileConflict *conflict)
 {
   struct flock found;
   int r = file_lock_runs (fd, F_OFD_GETLK, F_WRLCK, FILE_LOCK_UNSHARED, permissions, &found);
 
-  if (r == 1)
-    return file_conflict (fd, filename, file_conflicting_bit (&found, FILE_LOCK_UNSHARED, permissions), false,
-                          error);
+  if (r == 1) {
+    conflict->ours_unshared = false;
+    conflict->bit = file_conflicting_bit (&found, FILE_LOCK_UNSHARED, permissions);
+    conflict->holder = file_find_holder (fd, FILE_LOCK_UNSHARED + conflict->bit);
+    return 1;
+  }
   if (r == 0)
     r = file_lock_runs (fd, F_OFD_GETLK, F_WRLCK, FILE_LOCK_PERMISSIONS, unshared, &found);
+  if (r == 1) {
+    conflict->ours_unshared = true;
+    conflict->bit = file_conflicting_bit (&found, FILE_LOCK_PERMISSIONS, unshared);
+    conflict->holder = file_find_holder (fd, FILE_LOCK_PERMISSIONS + conflict->bit);
+  }
+  return r;
+}
+
+/* A lock that no process holds is mostly what one that has just ended leaves for a moment: while the kernel
+ * cancels requests of its ring, they keep the file open.  It is worth a short wait.
+ */
+static int
+file_check_others (int fd, const char *filename, uint32_t permissions, uint32_t unshared, GError **error)
+{
+  FileConflict conflict = { 0 };
+  int r = file_look_for_others (fd, permissions, unshared, &conflict);
+
+  for (int tries = 0; r == 1 && conflict.holder == NULL && tries < FILE_LOCK_LINGER_TRIES; tries++) {
+    g_usleep (FILE_LOCK_LINGER_USEC);
+    r = file_look_for_others (fd, permissions, unshared, &conflict);
+  }
   if (r == 1)
-    return file_conflict (fd, filename, file_conflicting_bit (&found, FILE_LOCK_PERMISSIONS, unshared), true,
-                          error);
-  if (r < 0)
-    return tn_fail_errno (error, TN_BLOCK_ERROR, -r, "Could not look for other users of '%s'", filename);
-  return 0;
+    r = file_fail_conflict (&conflict, filename, error);
+  else if (r < 0)
+    tn_fail_errno (error, TN_BLOCK_ERROR, -r, "Could not look for other users of '%s'", filename);
+  g_free (conflict.holder);
+  return r;
 }
 
 int

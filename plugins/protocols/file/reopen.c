@@ -40,6 +40,8 @@ file_replace (FileState *s, int open_flags, GError **error)
     return fd;
   if (s->locks)
     r = file_lock_copy (fd, s->permissions, s->unshared);
+  if (r == 0 && s->locks)
+    file_unlock_all (s->fd);
   if (r == 0 && dup3 (fd, s->fd, O_CLOEXEC) < 0)
     r = -errno;
   close (fd);
