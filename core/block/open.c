@@ -325,8 +325,8 @@ open_leaf (TnOpening *opening, TnNode *node, GError **error)
   return call_open (node, error);
 }
 
-/* A file that was opened under a name of its own does not know yet that what stands on it makes it grow; one opened
- * for this format alone may do no more than the format needs. */
+/* A file that was opened under a name of its own does not know yet that what stands on it makes it grow; one
+ * opened for this format alone may do no more than the format needs. */
 static void
 settle_growth (TnNode *file, bool grows)
 {

@@ -193,6 +193,7 @@ tn_co_start (TnCoroutineFunc fn, void *opaque)
   coroutine->opaque = opaque;
   coroutine->ended = false;
   atomic_init (&coroutine->state, TN_CO_ACTIVE);
+  tn_stack_forget_frames (&coroutine->stack);
   tn_context_init (&coroutine->context, tn_stack_base (&coroutine->stack), coroutine, coroutine);
   resume (coroutine);
 }

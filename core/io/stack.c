@@ -55,6 +55,17 @@ tn_stack_alloc (TnStack *stack)
   return true;
 }
 
+/* What ended on the stack never returned from its last functions, and what was mapped here before may have
+ * been a stack, too: AddressSanitizer still sees their frames.
+ */
+void
+tn_stack_forget_frames (const TnStack *stack)
+{
+#ifdef TN_WITH_ASAN
+  ASAN_UNPOISON_MEMORY_REGION (tn_stack_base (stack), stack->map_size - page_size ());
+#endif
+}
+
 /* @stack may lie in the memory that this frees. */
 void
 tn_stack_free (TnStack *stack)
@@ -65,9 +76,7 @@ tn_stack_free (TnStack *stack)
 #ifdef TN_WITH_TSAN
   __tsan_destroy_fiber (copy.tsan_fiber);
 #endif
-#ifdef TN_WITH_ASAN
-  ASAN_UNPOISON_MEMORY_REGION (tn_stack_base (&copy), copy.map_size - page_size ());
-#endif
+  tn_stack_forget_frames (&copy);
   munmap (copy.map, copy.map_size);
 }
 

@@ -39,6 +39,8 @@ typedef struct TnStack {
 
 /* False when there is no memory. */
 bool tn_stack_alloc (TnStack *stack);
+/* Before a stack is used for another coroutine. */
+void tn_stack_forget_frames (const TnStack *stack);
 void tn_stack_free (TnStack *stack);
 void *tn_stack_base (const TnStack *stack);
 void *tn_stack_top (const TnStack *stack);

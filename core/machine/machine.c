@@ -106,6 +106,7 @@ tn_machine_free (TnMachine *machine)
   free_devices (machine);
   tn_cpu_set_free (machine->cpu_set);
   free_backends (machine);
+  tn_loop_iterate (machine->loop, false); /* what they posted still holds them */
   if (machine->monitor_free != NULL)
     machine->monitor_free (machine->monitor);
   tn_space_free (machine->space);

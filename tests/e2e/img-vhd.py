@@ -1,10 +1,18 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """vdi, vpc and vhdx: options, differencing images, logs to replay, damage and repair, and what libvhdi and 7z read."""
+import importlib.util
 import json
 import os
 import struct
+import sys
 import uuid
+# Another Python may come first in PATH, which knows nothing of the distribution's modules.
+DEBIAN_PYTHON = '/usr/bin/python3'
+if importlib.util.find_spec('pyvhdi') is None and os.path.exists(DEBIAN_PYTHON) and 'TENON_VHD_PYTHON' not in os.environ:
+    os.environ['TENON_VHD_PYTHON'] = DEBIAN_PYTHON
+    os.execv(DEBIAN_PYTHON, [DEBIAN_PYTHON, os.path.abspath(__file__), *sys.argv[1:]])
+
 from imgtest import IMG, RNG, by_qemu, difference, disk, finish, img, not_read, read, reads_as, refused, run, skip
 from imgtest import tool, verdict, write
 

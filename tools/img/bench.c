@@ -22,7 +22,8 @@ struct Bench {
   CliArgs *args;
   TnNode *node;
   BenchRequest *requests, *free;
-  unsigned char *buffers;
+  unsigned char *buffers; /* mapped */
+  size_t buffers_size;
   uint64_t size; /* of the image */
 
   uint64_t count, depth, buffer_size, step, offset, flush_interval, pattern;
@@ -152,6 +153,7 @@ bench_allocate (Bench *bench, GError **error)
       mmap (NULL, total, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_POPULATE, -1, 0);
   if (bench->buffers == MAP_FAILED)
     return tn_fail_errno (error, TN_BLOCK_ERROR, errno, "no memory for the buffers");
+  bench->buffers_size = total;
   if (bench->pattern)
     memset (bench->buffers, bench->pattern, total);
   bench->requests = g_new0 (BenchRequest, bench->depth);
@@ -260,6 +262,14 @@ measure (Bench *bench)
   return EXIT_SUCCESS;
 }
 
+static void
+bench_free (Bench *bench)
+{
+  g_free (bench->requests);
+  if (bench->buffers_size > 0)
+    munmap (bench->buffers, bench->buffers_size);
+}
+
 static int
 bench_run (CliArgs *args)
 {
@@ -270,7 +280,9 @@ bench_run (CliArgs *args)
     cli_fail (args, EXIT_FAILURE, &error);
   else
     status = measure (&bench);
-  return cli_close (args, bench.node, status);
+  status = cli_close (args, bench.node, status);
+  bench_free (&bench);
+  return status;
 }
 
 static const char *const aio_choices[] = { "threads", "native", "io_uring", NULL };

@@ -77,6 +77,9 @@ change_slice (Qcow2 *q, uint64_t offset, Sharing sharing, GError **error)
 {
   TnMetaSlice *slice;
   int ret = tn_meta_get (q->l2_cache, offset, &slice, error);
+  if (ret < 0) {
+    return ret;
+  }
   for (unsigned i = 0; ret == 0 && i < qcow2_slice_entries (q); i++) {
     const Qcow2Entry old = qcow2_entry_load (q, tn_meta_data (slice), i);
     Qcow2Entry new = old;
@@ -86,9 +89,7 @@ change_slice (Qcow2 *q, uint64_t offset, Sharing sharing, GError **error)
       tn_meta_dirty (slice);
     }
   }
-  if (ret == 0) {
-    tn_meta_put (slice);
-  }
+  tn_meta_put (slice);
   return ret;
 }
 

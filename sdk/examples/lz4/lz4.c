@@ -35,6 +35,24 @@ check_complete (const Lz4 *z, uint32_t flags, GError **error)
                    z->present, z->blocks);
 }
 
+static void
+lz4_forget (Lz4 *z)
+{
+  g_clear_pointer (&z->table, tn_meta_cache_free);
+  g_clear_pointer (&z->entries, g_free);
+}
+
+static int
+lz4_open_checked (Lz4 *z, uint32_t flags, GError **error)
+{
+  int ret = lz4_frame_open (z, error);
+  if (ret < 0 || (ret = lz4_table_open (z, error)) < 0 || (ret = check_complete (z, flags, error)) < 0)
+    return ret;
+  if (z->writable && z->block_checksum && z->present < z->blocks)
+    return lz4_fail (z, error, ENOTSUP, "blocks with checksums are read only");
+  return 0;
+}
+
 static int
 lz4_open (TnNode *node, const TnOptions *options, uint32_t flags, GError **error)
 {
@@ -45,11 +63,11 @@ lz4_open (TnNode *node, const TnOptions *options, uint32_t flags, GError **error
   z->codec = tn_codec_find ("lz4", error);
   if (!z->codec)
     return -ENOENT;
-  int ret = lz4_frame_open (z, error);
-  if (ret < 0 || (ret = lz4_table_open (z, error)) < 0 || (ret = check_complete (z, flags, error)) < 0)
+  const int ret = lz4_open_checked (z, flags, error);
+  if (ret < 0) {
+    lz4_forget (z);
     return ret;
-  if (z->writable && z->block_checksum && z->present < z->blocks)
-    return lz4_fail (z, error, ENOTSUP, "blocks with checksums are read only");
+  }
   tn_node_set_allocation_unit (node, z->block_size);
   tn_node_set_size (node, z->disk_size);
   return 0;
@@ -60,8 +78,7 @@ lz4_close (TnNode *node, GError **error)
 {
   Lz4 *z = tn_node_state (node);
   const int ret = z->writable ? lz4_finish (z, error) : 0;
-  g_clear_pointer (&z->table, tn_meta_cache_free);
-  g_clear_pointer (&z->entries, g_free);
+  lz4_forget (z);
   return ret;
 }
 
