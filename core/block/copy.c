@@ -34,7 +34,8 @@ typedef struct CopyWorker {
   CopyJob *job;
   unsigned char *buffer;
   CopyPiece piece;
-  TnCoroutine *waiting; /* for its turn */
+  TnCoroutine *waiting; /* for its turn to write */
+  TnCoroutine *shower;  /* waits for its turn to show the contents */
   TnRequest request;
   struct iovec iov;
   TnCoroutine *self;
@@ -61,6 +62,7 @@ struct CopyJob {
   uint64_t next_ticket;
 
   uint64_t turn;
+  uint64_t shown; /* bytes that copy.content() was told of */
   uint64_t done;
   int64_t next_start_ns; /* rate limit */
   bool no_range;         /* the kernel could not copy once */
@@ -71,13 +73,20 @@ struct CopyJob {
 /* ---- Failing ---- */
 
 static void
+copy_wake (TnCoroutine **waiting)
+{
+  TnCoroutine *coroutine = *waiting;
+  *waiting = NULL;
+  if (coroutine)
+    tn_co_wake (coroutine);
+}
+
+static void
 copy_wake_all (CopyJob *job)
 {
   for (unsigned i = 0; i < job->n_workers; i++) {
-    TnCoroutine *waiting = job->workers[i].waiting;
-    job->workers[i].waiting = NULL;
-    if (waiting)
-      tn_co_wake (waiting);
+    copy_wake (&job->workers[i].waiting);
+    copy_wake (&job->workers[i].shower);
   }
 }
 
@@ -230,6 +239,12 @@ copy_gather (CopyJob *job, uint64_t *end, GError **error)
   return 0;
 }
 
+static CopyPiece
+copy_cut (CopyJob *job, uint64_t offset, uint64_t end, CopyKind kind)
+{
+  return (CopyPiece){ .offset = offset, .length = end - offset, .kind = kind, .ticket = job->next_ticket++ };
+}
+
 /* Takes the next piece: 1, 0 at the end, or -errno. */
 static int
 copy_next_locked (CopyJob *job, CopyPiece *piece, GError **error)
@@ -244,14 +259,16 @@ copy_next_locked (CopyJob *job, CopyPiece *piece, GError **error)
       return ret;
     if (kind == COPY_ZERO)
       end = MIN (end, job->position + COPY_ZEROES / job->unit * job->unit);
+    if (kind == COPY_SKIP && job->copy.content)
+      end = MIN (end, job->position + job->chunk);
     uint64_t offset = job->position;
     job->position = end;
-    if (kind == COPY_SKIP || (kind == COPY_ZERO && (job->copy.flags & TN_COPY_TARGET_ZERO))) {
+    bool nothing = kind == COPY_SKIP || (kind == COPY_ZERO && (job->copy.flags & TN_COPY_TARGET_ZERO));
+    if (nothing && !job->copy.content) {
       copy_advance (job, end - offset);
       continue;
     }
-    *piece =
-        (CopyPiece){ .offset = offset, .length = end - offset, .kind = kind, .ticket = job->next_ticket++ };
+    *piece = copy_cut (job, offset, end, kind);
     return 1;
   }
   return 0;
@@ -280,9 +297,7 @@ copy_pass_turn (CopyJob *job)
     CopyWorker *worker = &job->workers[i];
     if (!worker->waiting || worker->piece.ticket != job->turn)
       continue;
-    TnCoroutine *waiting = worker->waiting;
-    worker->waiting = NULL;
-    tn_co_wake (waiting);
+    copy_wake (&worker->waiting);
     return;
   }
 }
@@ -395,7 +410,7 @@ copy_write_data (CopyWorker *worker)
 static bool
 copy_by_range (CopyJob *job, const CopyPiece *piece)
 {
-  if (!(job->copy.flags & TN_COPY_RANGE) || job->no_range)
+  if (!(job->copy.flags & TN_COPY_RANGE) || job->no_range || job->copy.content)
     return false;
   uint64_t source_offset, left;
   TnNode *source = copy_locate (job, piece->offset, &source_offset, &left);
@@ -411,6 +426,37 @@ copy_by_range (CopyJob *job, const CopyPiece *piece)
     copied += n;
   }
   return true;
+}
+
+/* ---- Showing what is copied ---- */
+
+static void
+copy_show_work (void *opaque)
+{
+  const CopyWorker *worker = opaque;
+  const TnCopy *copy = &worker->job->copy;
+  copy->content (worker->piece.kind == COPY_ZERO ? NULL : worker->buffer, worker->piece.length, copy->opaque);
+}
+
+/* In the order of the contents.  The piece has been written by now: who waits here holds up nobody's write.
+ */
+static void
+copy_show (CopyWorker *worker)
+{
+  CopyJob *job = worker->job;
+  if (!job->copy.content || job->result < 0)
+    return;
+  if (job->shown != worker->piece.offset) {
+    worker->shower = tn_co_self ();
+    tn_co_yield ();
+  }
+  if (job->result < 0)
+    return;
+  tn_co_work (copy_show_work, worker);
+  job->shown += worker->piece.length;
+  for (unsigned i = 0; i < job->n_workers; i++)
+    if (job->workers[i].shower && job->workers[i].piece.offset == job->shown)
+      copy_wake (&job->workers[i].shower);
 }
 
 /* ---- Workers ---- */
@@ -440,15 +486,17 @@ copy_piece (CopyWorker *worker)
     return;
   }
   int ret =
-      piece->kind == COPY_DATA ? copy_read (job, piece->offset, worker->buffer, piece->length, &error) : 0;
+      piece->kind == COPY_ZERO ? 0 : copy_read (job, piece->offset, worker->buffer, piece->length, &error);
   if (ret < 0)
     copy_fail (job, ret, error);
   if (!copy_await_turn (worker))
     return;
   if (piece->kind == COPY_DATA)
     copy_write_data (worker);
-  else
+  else if (piece->kind == COPY_ZERO)
     copy_write_zeroes (worker, piece->offset, piece->length, true);
+  else
+    copy_pass_turn (job);
 }
 
 static void
@@ -458,6 +506,7 @@ copy_worker (void *opaque)
   CopyJob *job = worker->job;
   while (job->result >= 0 && copy_next (worker)) {
     copy_piece (worker);
+    copy_show (worker);
     if (job->result >= 0)
       copy_advance (job, worker->piece.length);
   }

@@ -40,7 +40,7 @@ typedef struct TnCipherOps {
 } TnCipherOps;
 
 #define TN_DIGEST_MAJOR 1
-#define TN_DIGEST_MINOR 0
+#define TN_DIGEST_MINOR 1
 #define TN_DIGEST_MAX 64
 
 /** A hash function ("sha256", …). */
@@ -52,6 +52,13 @@ typedef struct TnDigestOps {
   /** PBKDF2 (RFC 8018) with HMAC over this hash.  Any thread. */
   void (*pbkdf2) (const void *password, size_t password_length, const void *salt, size_t salt_length,
                   uint32_t iterations, void *out, size_t out_length);
+  /** Since 1.1, all of these or none: a digest of what comes bit by bit.  @context_size bytes, aligned for
+   * any type, are the caller's; begin() fills them.  Any thread, one at a time per context. */
+  uint32_t context_size;
+  uint32_t reserved;
+  void (*begin) (void *context);
+  void (*update) (void *context, const void *data, size_t length);
+  void (*finish) (void *context, void *out); /**< the context must be begun anew to be used again */
 } TnDigestOps;
 
 #define TN_KDF_MAJOR 1

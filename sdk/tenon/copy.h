@@ -46,6 +46,12 @@ typedef struct TnCopy {
   /** SALVAGE: a range of the sources that became zeroes.  May be NULL. */
   void (*unreadable) (uint64_t offset, uint64_t length, const GError *why, void *opaque);
   void *opaque;
+
+  /** What is copied, from the first byte to the last, each once and in order, as the target gets it (what the
+   * base provides included); @data is NULL for zeroes.  Called on a thread of the worker pool while other
+   * pieces are read and written, never twice at a time.  Keeps the kernel from copying (TN_COPY_RANGE).  May
+   * be NULL. */
+  void (*content) (const void *data, uint64_t length, void *opaque);
 } TnCopy;
 
 /**

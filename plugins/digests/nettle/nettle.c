@@ -142,20 +142,92 @@ ripemd160_digest_parts (const struct iovec *parts, unsigned n, void *out)
   run_digest (&nettle_ripemd160, parts, n, out);
 }
 
+/* ---- Bit by bit ---- */
+
+typedef struct Running {
+  const struct nettle_hash *hash;
+  uint64_t state[MAX_STATE / 8];
+} Running;
+
+static void
+begin (Running *running, const struct nettle_hash *hash)
+{
+  running->hash = hash;
+  hash->init (running->state);
+}
+
+static void
+update_running (void *context, const void *data, size_t length)
+{
+  Running *running = context;
+  running->hash->update (running->state, length, data);
+}
+
+static void
+finish_running (void *context, void *out)
+{
+  Running *running = context;
+  running->hash->digest (running->state, running->hash->digest_size, out);
+  explicit_bzero (running, sizeof *running);
+}
+
+static void
+sha1_begin (void *context)
+{
+  begin (context, &nettle_sha1);
+}
+
+static void
+sha224_begin (void *context)
+{
+  begin (context, &nettle_sha224);
+}
+
+static void
+sha256_begin (void *context)
+{
+  begin (context, &nettle_sha256);
+}
+
+static void
+sha384_begin (void *context)
+{
+  begin (context, &nettle_sha384);
+}
+
+static void
+sha512_begin (void *context)
+{
+  begin (context, &nettle_sha512);
+}
+
+static void
+ripemd160_begin (void *context)
+{
+  begin (context, &nettle_ripemd160);
+}
+
 /* ---- The plugin ---- */
 
 static const TnDigestOps sha1_ops = { sizeof (TnDigestOps), SHA1_DIGEST_SIZE, sha1_digest_parts,
-                                      sha1_pbkdf2 };
+                                      sha1_pbkdf2,          sizeof (Running), 0,
+                                      sha1_begin,           update_running,   finish_running };
 static const TnDigestOps sha224_ops = { sizeof (TnDigestOps), SHA224_DIGEST_SIZE, sha224_digest_parts,
-                                        sha224_pbkdf2 };
+                                        sha224_pbkdf2,        sizeof (Running),   0,
+                                        sha224_begin,         update_running,     finish_running };
 static const TnDigestOps sha256_ops = { sizeof (TnDigestOps), SHA256_DIGEST_SIZE, sha256_digest_parts,
-                                        sha256_pbkdf2 };
+                                        sha256_pbkdf2,        sizeof (Running),   0,
+                                        sha256_begin,         update_running,     finish_running };
 static const TnDigestOps sha384_ops = { sizeof (TnDigestOps), SHA384_DIGEST_SIZE, sha384_digest_parts,
-                                        sha384_pbkdf2 };
+                                        sha384_pbkdf2,        sizeof (Running),   0,
+                                        sha384_begin,         update_running,     finish_running };
 static const TnDigestOps sha512_ops = { sizeof (TnDigestOps), SHA512_DIGEST_SIZE, sha512_digest_parts,
-                                        sha512_pbkdf2 };
-static const TnDigestOps ripemd160_ops = { sizeof (TnDigestOps), RIPEMD160_DIGEST_SIZE,
-                                           ripemd160_digest_parts, ripemd160_pbkdf2 };
+                                        sha512_pbkdf2,        sizeof (Running),   0,
+                                        sha512_begin,         update_running,     finish_running };
+static const TnDigestOps ripemd160_ops = {
+  sizeof (TnDigestOps), RIPEMD160_DIGEST_SIZE, ripemd160_digest_parts, ripemd160_pbkdf2, sizeof (Running), 0,
+  ripemd160_begin,      update_running,        finish_running
+};
 
 static const TnClass sha1_class = {
   TN_CLASS_HEAD (TN_KIND_DIGEST, TN_DIGEST_MAJOR, TN_DIGEST_MINOR),
