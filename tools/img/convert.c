@@ -5,6 +5,7 @@
 
 #include <tenon/copy.h>
 #include <tenon/format.h>
+#include <tenon/json.h>
 #include <tenon/plugin.h>
 
 #define MAX_PARALLEL 16
@@ -18,7 +19,8 @@ typedef struct Convert {
   TnOptions *options; /* of the target, for creating it */
   CliProgress progress;
   TnCopy copy;
-  uint64_t size; /* of the sources together */
+  uint64_t size;     /* of the sources together */
+  ImgDigest *digest; /* of what is copied, or NULL */
 } Convert;
 
 /* ---- What was asked for ---- */
@@ -58,6 +60,13 @@ check_combination (const Convert *convert, GError **error)
   if (cli_flag (args, "copy-range") && cli_flag (args, "compress"))
     return tn_fail (error, TN_OPTION_ERROR, EINVAL,
                     "-C (--copy-range) copies data as it is and cannot be combined with -c");
+  if (cli_flag (args, "copy-range") && cli_flag (args, "sha256"))
+    return tn_fail (error, TN_OPTION_ERROR, EINVAL,
+                    "-C (--copy-range) does not look at the data and cannot be combined with --sha256");
+  if (cli_flag (args, "salvage") && cli_flag (args, "verify"))
+    return tn_fail (
+        error, TN_OPTION_ERROR, EINVAL,
+        "--verify reads the source and cannot be combined with --salvage, which expects that to fail");
   if (cli_flag (args, "target-image-opts") && !no_create)
     return tn_fail (error, TN_OPTION_ERROR, EINVAL, "--target-image-opts is for an existing target; add -n");
   if (cli_flag (args, "target-image-opts") && cli_flag (args, "output-format"))
@@ -234,6 +243,13 @@ show_unreadable (uint64_t offset, uint64_t length, const GError *why, void *opaq
                  why ? why->message : "unknown error");
 }
 
+static void
+show_content (const void *data, uint64_t length, void *opaque)
+{
+  Convert *convert = opaque;
+  img_digest_update (convert->digest, data, length);
+}
+
 static int
 copy (Convert *convert, GError **error)
 {
@@ -247,6 +263,7 @@ copy (Convert *convert, GError **error)
   job->target = target;
   job->progress = show_progress;
   job->unreadable = show_unreadable;
+  job->content = convert->digest ? show_content : NULL;
   job->opaque = convert;
   /* What the new backing file is to provide, as the old one did, is not copied. */
   if (overlay && tn_options_has (convert->options, "backing_file"))
@@ -256,16 +273,82 @@ copy (Convert *convert, GError **error)
   return tn_copy_run (job, error);
 }
 
+/* ---- Proving ---- */
+
+static int
+show_verified (uint64_t done, void *opaque)
+{
+  Convert *convert = opaque;
+  cli_progress_set (&convert->progress, convert->size + done);
+  return cli_progress_stop (&convert->progress);
+}
+
+/* Reads what has reached stable storage, through an image that is opened anew. */
+static int
+verify (Convert *convert, GError **error)
+{
+  int ret = img_target_settle (&convert->target, error);
+  if (ret < 0)
+    return ret;
+  const ImgVerify job = { .sources = convert->sources,
+                          .n_sources = convert->n_sources,
+                          .target = convert->target.node,
+                          .made = convert->target.made,
+                          .progress = show_verified,
+                          .opaque = convert };
+  return img_verify (&job, error);
+}
+
+static void
+print_json (Convert *convert, const char *sum)
+{
+  g_autoptr (GString) text = g_string_new (NULL);
+  g_autoptr (TnJson) json = tn_json_new (text, true);
+  tn_json_object_begin (json, NULL);
+  tn_json_string (json, "filename", convert->target.name);
+  tn_json_uint (json, "virtual-size", tn_node_size (convert->target.node));
+  if (sum)
+    tn_json_string (json, "sha256", sum);
+  if (cli_flag (convert->args, "verify"))
+    tn_json_bool (json, "verified", true);
+  tn_json_object_end (json);
+  cli_print (convert->args, "%s\n", text->str);
+}
+
+/* The target is a little longer than the sources when these do not end at a sector. */
+static void
+report (Convert *convert)
+{
+  g_autofree char *sum = NULL;
+  if (convert->digest && convert->target.made)
+    img_digest_update (convert->digest, NULL, tn_node_size (convert->target.node) - convert->size);
+  if (convert->digest)
+    sum = img_digest_finish (convert->digest);
+  if (cli_json (convert->args))
+    print_json (convert, sum);
+  else if (sum)
+    cli_print (convert->args, "sha256: %s\n", sum);
+}
+
 static int
 convert (Convert *convert, GError **error)
 {
+  bool verified = cli_flag (convert->args, "verify");
   int ret = open_sources (convert, error);
+  if (ret >= 0 && cli_flag (convert->args, "sha256"))
+    ret = img_digest_new ("sha256", &convert->digest, error);
   if (ret >= 0) {
-    cli_progress_begin (&convert->progress, convert->args, convert->size, 1.0);
+    cli_progress_begin (&convert->progress, convert->args, convert->size * (verified ? 2 : 1), 1.0);
     cli_progress_catch_stop (&convert->progress);
     ret = prepare_target (convert, error);
   }
-  return ret < 0 ? ret : copy (convert, error);
+  if (ret >= 0)
+    ret = copy (convert, error);
+  if (ret >= 0 && verified)
+    ret = verify (convert, error);
+  if (ret >= 0)
+    report (convert);
+  return ret;
 }
 
 static int
@@ -290,10 +373,13 @@ run (Convert *job)
     status = cli_fail (job->args, EXIT_FAILURE, &error);
   }
   status = img_target_finish (&job->target, status);
+  if (status != EXIT_SUCCESS)
+    cli_discard (job->args);
   cli_progress_end (&job->progress, status == EXIT_SUCCESS);
   for (unsigned i = 0; i < job->n_sources; i++)
     tn_node_unref (job->sources[i]);
   g_free (job->sources);
+  img_digest_free (job->digest);
   return status;
 }
 
@@ -339,6 +425,8 @@ static const CliOption convert_options[] = {
   { "copy-range", 'C', NULL, "let the kernel copy data where it can", NULL },
   { "rate-limit", 'r', "SIZE", "bytes per second at most", NULL },
   { "snapshot", 'l', "SNAPSHOT", "convert an internal snapshot of the source", NULL },
+  { "sha256", 0, NULL, "print the SHA-256 digest of what the target holds", NULL },
+  { "verify", 0, NULL, "then read source and target, and fail unless they are the same", NULL },
   { "salvage", 0, NULL, "what cannot be read becomes zeroes", NULL },
   { "bitmaps", 0, NULL, "copy dirty bitmaps (not supported yet)", NULL },
   { "skip-broken-bitmaps", 0, NULL, "with --bitmaps", NULL },
@@ -350,10 +438,13 @@ const CliCommand img_convert = {
   .summary = "copy images into a new one, of another format perhaps",
   .words = "FILENAME... TARGET",
   .max_words = G_MAXUINT,
-  .standard = CLI_OPEN | CLI_CACHE | CLI_SOURCE_CACHE | CLI_PROGRESS | CLI_QUIET,
+  .standard = CLI_OPEN | CLI_CACHE | CLI_SOURCE_CACHE | CLI_PROGRESS | CLI_QUIET | CLI_OUTPUT,
   .options = convert_options,
   .details =
       "Several images are copied one behind the other.  The target is on stable storage when the command\n"
-      "ends with status 0 (unless -t unsafe is given), and is removed if it could not be completed.\n",
+      "ends with status 0 (unless -t unsafe is given), and is removed if it could not be completed.\n"
+      "--sha256 counts areas of zeroes as what they are: for a raw target, it is the digest of the file.\n"
+      "--verify closes the target, opens it again and compares; a difference ends the command with status 1\n"
+      "and the offset of its first byte.\n",
   .run = convert_run,
 };

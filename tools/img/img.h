@@ -38,6 +38,7 @@ typedef struct ImgTarget {
   bool made;       /* by this command: removed again if it fails */
   bool late_flush; /* flushes are left out until the end */
   CliCache cache;
+  TnOptions *secrets; /* that it was made with and is opened with */
   TnNode *node;
 } ImgTarget;
 
@@ -45,11 +46,34 @@ typedef struct ImgTarget {
 int img_target_create (ImgTarget *target, TnOptions *options, uint64_t size, GError **error);
 /* Opens one that is there. */
 int img_target_open (ImgTarget *target, GError **error);
+/* Puts everything on stable storage, closes it and opens it again to read what is there. */
+int img_target_settle (ImgTarget *target, GError **error);
 /* Whether it reads as zeroes because it was just made. */
 bool img_target_is_zero (const ImgTarget *target);
 /* Puts everything on stable storage and closes it; on failure (also @status != 0) removes what was made.
  * Returns the exit status. */
 int img_target_finish (ImgTarget *target, int status);
+
+/* The digest of what passes by (digest.c). */
+typedef struct ImgDigest ImgDigest;
+int img_digest_new (const char *name, ImgDigest **digest, GError **error);
+/* @data NULL: zeroes.  Any thread, one at a time. */
+void img_digest_update (ImgDigest *digest, const void *data, uint64_t length);
+/* In hexadecimal; g_free() it. */
+char *img_digest_finish (ImgDigest *digest);
+void img_digest_free (ImgDigest *digest);
+
+/* Proves that a target holds what its sources do (verify.c). */
+typedef struct ImgVerify {
+  TnNode *const *sources; /* one behind the other */
+  unsigned n_sources;
+  TnNode *target;
+  bool made; /* for these sources: what it has behind them must be zero */
+  int (*progress) (uint64_t done, void *opaque);
+  void *opaque;
+} ImgVerify;
+/* 0, -EILSEQ with the offset of the first difference in the error, or what else kept it from reading. */
+int img_verify (const ImgVerify *job, GError **error);
 
 /* Parses "snapshot.id=…", "snapshot.name=…" or a plain id or name into the option "snapshot" of @options. */
 int img_snapshot_option (const char *text, TnOptions *options, GError **error);

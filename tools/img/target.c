@@ -45,8 +45,8 @@ img_target_create (ImgTarget *target, TnOptions *options, uint64_t size, GError 
   if (ret < 0)
     return ret;
   target->made = true;
-  g_autoptr (TnOptions) secrets = key_secrets (options);
-  return open_target (target, secrets, error);
+  target->secrets = key_secrets (options);
+  return open_target (target, target->secrets, error);
 }
 
 bool
@@ -74,6 +74,20 @@ flush_target (ImgTarget *target, GError **error)
   return tn_node_flush (target->node, error);
 }
 
+int
+img_target_settle (ImgTarget *target, GError **error)
+{
+  int ret = flush_target (target, error);
+  if (ret < 0)
+    return ret;
+  ret = tn_node_close (g_steal_pointer (&target->node), error);
+  target->late_flush = false;
+  if (ret < 0)
+    return ret;
+  return cli_open_as (target->args, target->name, target->image_opts, target->format, target->secrets,
+                      target->cache.open_flags & ~(uint32_t) TN_OPEN_NO_FLUSH, &target->node, error);
+}
+
 static void
 remove_target (ImgTarget *target)
 {
@@ -91,7 +105,9 @@ int
 img_target_finish (ImgTarget *target, int status)
 {
   GError *error = NULL;
-  if (target->node && status == EXIT_SUCCESS && flush_target (target, &error) < 0)
+  g_clear_pointer (&target->secrets, tn_options_free);
+  bool writable = target->node && !tn_node_is_read_only (target->node);
+  if (writable && status == EXIT_SUCCESS && flush_target (target, &error) < 0)
     status = cli_fail (target->args, EXIT_FAILURE, &error);
   if (target->node && tn_node_close (target->node, &error) < 0) {
     if (status == EXIT_SUCCESS)
