@@ -155,23 +155,85 @@ examine_target (Create *create, GError **error)
   return tn_node_open (create->place, TN_OPEN_WRITE | TN_OPEN_RESIZE, &node, error);
 }
 
+struct TnRenewal {
+  const Create *create;
+};
+
+/* The protocol makes the file anew, through a handle of its own, which our locks would exclude. */
+static int
+make_anew (TnNode *file, const Create *create, GError **error)
+{
+  if (file->protocol.set_permissions) {
+    int rc = tn_failure (file->protocol.set_permissions (file, 0, TN_SHARED_ALL, error));
+    if (rc)
+      return rc;
+    file->permissions = 0;
+    file->shared = TN_SHARED_ALL;
+  }
+  int rc = tn_failure (create->protocol_ops.create (create->protocol_options, 0, error));
+  int locked = tn_leaf_set_permissions (file, rc ? NULL : error);
+  return rc ? rc : locked;
+}
+
+/* The handle that was open before has to learn of it, too. */
+static int
+renew (TnNode *file, const Create *create, GError **error)
+{
+  int rc = make_anew (file, create, error);
+  if (!rc && file->grows && file->protocol.resize)
+    rc = tn_failure (file->protocol.resize (file, 0, TN_PREALLOC_OFF, error));
+  return rc;
+}
+
+int
+tn_node_renew (TnNode *node, GError **error)
+{
+  int rc = 0;
+  tn_co_mutex_lock (&node->flush_mutex);
+  TnRenewal *renewal = __atomic_load_n (&node->renewal, __ATOMIC_ACQUIRE);
+  if (renewal)
+    rc = renew (node, renewal->create, error);
+  if (!rc)
+    __atomic_store_n (&node->renewal, NULL, __ATOMIC_RELEASE);
+  tn_co_mutex_unlock (&node->flush_mutex);
+  return rc;
+}
+
+/* To the format an existing file is empty from the start. */
+static void
+treat_as_new (TnNode *file, TnRenewal *renewal)
+{
+  if (file->grows)
+    tn_node_set_size (file, 0);
+  __atomic_store_n (&file->renewal, renewal, __ATOMIC_RELEASE);
+}
+
 static int
 format_file (Create *create, GError **error)
 {
   TnNode *file = NULL;
+  TnRenewal renewal = { create };
   int rc = tn_node_open (create->place, TN_OPEN_WRITE | TN_OPEN_RESIZE | TN_OPEN_UNMAP, &file, error);
   if (rc)
     return rc;
+  if (create->existed)
+    treat_as_new (file, &renewal);
   rc = tn_failure (create->format_ops.create (file, create->format_options, create->size, error));
+  if (!rc && tn_node_is_stale (file))
+    rc = tn_node_renew (file, error);
   int closed = tn_node_close (file, rc ? NULL : error);
   return rc ? rc : closed;
 }
 
+/* What exists keeps its contents until the format first writes: whatever is refused before, nothing is lost.
+ */
 static int
 make (Create *create, GError **error)
 {
-  int rc = create->protocol_ops.create (create->protocol_options, 0, error);
-  if (rc < 0)
+  int rc = 0;
+  if (!create->existed)
+    rc = tn_failure (create->protocol_ops.create (create->protocol_options, 0, error));
+  if (rc)
     return rc;
   rc = format_file (create, error);
   if (rc && !create->existed && create->protocol_ops.remove)

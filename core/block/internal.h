@@ -168,6 +168,9 @@ typedef struct TnOpening {
   GPtrArray *identities; /* char *, of the leaves opened so far along this chain */
 } TnOpening;
 
+/* Empties a file that is about to be formatted (create.c). */
+typedef struct TnRenewal TnRenewal;
+
 struct TnNode {
   /* Set while opening, or while no request is under way. */
   const TnClass *class;
@@ -184,7 +187,8 @@ struct TnNode {
   uint8_t detect_zeroes; /* 1: on, 2: unmap */
   bool opened;           /* the driver's open() has succeeded */
   bool cipher_by_place;
-  bool opening; /* one thread, no requests but open()'s own */
+  bool opening;       /* one thread, no requests but open()'s own */
+  TnRenewal *renewal; /* atomic: holds what is to be overwritten, until the first change; or NULL */
   uint32_t unit;
   uint32_t pack_unit; /* 0: the same */
   bool always_packed; /* this one of several kinds of images: every write is packed */
@@ -416,6 +420,15 @@ int tn_node_unsupported (TnNode *node, const char *what, GError **error);
 int tn_node_need_writable (TnNode *node, const char *what, GError **error);
 /* Runs anything in a coroutine, with no lock. */
 int tn_node_co_run (TnNode *node, TnNodeCall call, void *opaque, GError **error);
+
+/* create.c: in a coroutine, before the first change of a node with a renewal. */
+int tn_node_renew (TnNode *node, GError **error);
+
+static inline bool
+tn_node_is_stale (TnNode *node)
+{
+  return __atomic_load_n (&node->renewal, __ATOMIC_ACQUIRE) != NULL;
+}
 
 /* Whether the part before the first colon can only be a protocol. */
 bool tn_filename_has_protocol (const char *filename);

@@ -36,6 +36,9 @@ resize_leaf (TnNode *node, const Resize *resize, GError **error)
   }
   if (!node->protocol.resize)
     return tn_node_unsupported (node, "resizing", error);
+  int stale = tn_node_is_stale (node) ? tn_node_renew (node, error) : 0;
+  if (stale)
+    return stale;
   int rc = node->protocol.resize (node, resize->size, resize->prealloc, error);
   if (rc < 0)
     return rc;

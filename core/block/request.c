@@ -207,9 +207,9 @@ resolve (TnRequestState *state, const TnRequest *request, TnNode **leaf, uint64_
 
 /* Whether a write must be looked at before it may go on. */
 static bool
-is_delicate (const TnNode *node, const TnRequest *request)
+is_delicate (TnNode *node, const TnRequest *request)
 {
-  if (node->detect_zeroes || (request->flags & TN_REQUEST_PACKED))
+  if (node->detect_zeroes || tn_node_is_stale (node) || (request->flags & TN_REQUEST_PACKED))
     return true;
   return (request->flags & TN_REQUEST_FUA) && node->locks_map;
 }
@@ -323,6 +323,11 @@ check_request (TnNode *node, const TnRequest *request, GError **error)
   if (request->op != TN_REQUEST_READ && !(tn_node_flags_now (node) & TN_OPEN_WRITE))
     return tn_fail (error, TN_BLOCK_ERROR, EROFS, "%s: cannot %s: opened read-only", tn_node_filename (node),
                     op_text (request->op));
+  if (request->op != TN_REQUEST_READ && tn_node_is_stale (node)) {
+    int rc = tn_node_renew (node, error);
+    if (rc)
+      return rc;
+  }
   if (may_grow_first (node, request)) {
     int rc = grow_first (node, request->offset + request->length, error);
     if (rc)

@@ -62,7 +62,10 @@ create_2 (TnNode *file, const TnOptions *options, uint64_t size, bool detached, 
           GError **error)
 {
   Luks2Params params;
+  Luks1 unused; /* planned for its checks of ciphers and digests */
   int rc = read_params_2 (options, &params, error);
+  if (!rc)
+    rc = luks1_plan (&params.common, &unused, error);
   if (!rc && size % params.sector_size)
     rc = tn_fail (error, TN_OPTION_ERROR, EINVAL, "the size must be a multiple of sector-size");
   if (!rc)

@@ -171,6 +171,9 @@ qcow2_create (TnNode *file, const TnOptions *options, uint64_t size, GError **er
                     "qcow2: a disk of %" PRIu64 " bytes needs larger clusters than %u", size,
                     1u << layout.cluster_bits);
   }
+  if ((ret = qcow2_crypt_check_secret (options, error)) < 0) {
+    return ret;
+  }
   if (layout.data_file
       && (ret = qcow2_create_data_file (file, tn_options_get (options, "data_file"), layout.prealloc, size,
                                         error))

@@ -194,6 +194,22 @@ qcow2_crypt_check_options (const TnOptions *options, const Qcow2Layout *layout, 
   return format ? luks_params_read (options, PREFIX, &params, error) : 0;
 }
 
+int
+qcow2_crypt_check_secret (const TnOptions *options, GError **error)
+{
+  if (!is_wanted (options)) {
+    return 0;
+  }
+  LuksParams params;
+  Luks1 header;
+  g_autoptr (TnSecret) secret = luks_params_secret (options, PREFIX, error);
+  if (secret == NULL) {
+    return -EINVAL;
+  }
+  int ret = luks_params_read (options, PREFIX, &params, error);
+  return ret < 0 ? ret : luks1_plan (&params, &header, error);
+}
+
 uint64_t
 qcow2_crypt_size (const TnOptions *options)
 {

@@ -17,6 +17,10 @@ int qcow2_crypt_extension (Qcow2 *q, const uint8_t *p, uint32_t length, GError *
 int qcow2_crypt_open (Qcow2 *q, const TnOptions *options, GError **error);
 /* Refuses options that go together with no encryption, or not with each other. */
 int qcow2_crypt_check_options (const TnOptions *options, const Qcow2Layout *layout, GError **error);
+/* Refuses, before anything is written, what qcow2_crypt_create() could not do for want of a secret or a
+ * cipher.
+ */
+int qcow2_crypt_check_secret (const TnOptions *options, GError **error);
 /* Puts a LUKS header into a new image when the options ask for it. */
 int qcow2_crypt_create (Qcow2 *q, const TnOptions *options, GError **error);
 /* Bytes that this takes in a new image. */
