@@ -25,7 +25,7 @@ typedef enum CrashFlags {
   CRASH_LOST_ON_SYNC = 1 << 6,  /* sectors written since the flush may hold anything (no order is kept) */
   CRASH_SNAPSHOTS = 1 << 8,     /* internal snapshots are made, applied and deleted */
   CRASH_CHECK_REPORTS = 1 << 7, /* check may find corruptions after a cut that repair then removes */
-  CRASH_LEAKS_STAY = 1 << 8,    /* the format cannot record that a place between others is free */
+  CRASH_LEAKS_STAY = 1 << 9,    /* the format cannot record that a place between others is free */
 } CrashFlags;
 
 /* One line of the table. */

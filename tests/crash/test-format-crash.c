@@ -24,6 +24,8 @@
  */
 #include "crash.h"
 
+#include <tenon/secret.h>
+
 #include <stdlib.h>
 
 #define QCOW2_V2 (CRASH_PACKS | CRASH_BACKING)
@@ -82,6 +84,10 @@ static const CrashCase cases[] = {
   { "vhdx", "dynamic", "block_size=1M", NULL, CRASH_DISCARD_ZERO, 6 << 20, "vhdx" },
   { "vhdx", "not-present", "block_size=2M,block_state_zero=off", NULL, CRASH_DISCARD_ZERO, 6 << 20, "vhdx" },
   { "vhdx", "fixed", "block_size=1M,subformat=fixed", NULL, CRASH_DISCARD_ZERO, 4 << 20, "vhdx" },
+  { "luks", "version1", "key-secret=crash,iter-time=1,cipher-alg=aes-128,cipher-mode=cbc", "key-secret=crash",
+    0, 0, NULL },
+  { "luks", "version2", "version=2,pbkdf=pbkdf2,key-secret=crash,iter-time=1,sector-size=4096",
+    "key-secret=crash", 0, 0, NULL },
 };
 
 typedef struct Run {
@@ -142,10 +148,21 @@ is_wanted (const CrashCase *kind)
   return only == NULL || strcmp (only, kind->driver) == 0 || strcmp (only, name) == 0;
 }
 
+/* The passphrase of encrypted images. */
+static void
+define_secret (void)
+{
+  g_autoptr (TnOptions) options = tn_options_new ();
+  tn_options_set (options, "id", "crash");
+  tn_options_set (options, "data", "tenon");
+  g_assert_cmpint (tn_secret_define (options, NULL), ==, 0);
+}
+
 int
 main (int argc, char **argv)
 {
   g_test_init (&argc, &argv, NULL);
+  define_secret ();
   const unsigned rounds = number_from ("TENON_CRASH_ROUNDS", 2), first = number_from ("TENON_CRASH_SEED", 1);
   for (size_t i = 0; i < G_N_ELEMENTS (cases); i++) {
     for (unsigned seed = first; seed < first + rounds && is_wanted (&cases[i]); seed++) {

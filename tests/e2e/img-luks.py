@@ -284,6 +284,21 @@ def hostile(name, text, at, value, form='>I'):
 
 hostile('too many iterations', 'iterations', 212, 1 << 30)
 hostile('too many iterations of the digest', 'iterations', 164, 1 << 30)
+
+
+def costly(name, text, changes, *more):
+    """Refused before any derivation: all slots together, with the digest for each."""
+    image = bytearray(read('r.luks'))
+    for at, value in changes:
+        struct.pack_into('>I', image, at, value)
+    write('h.luks', image)
+    command = open_with('secret,id=s,file=pass', 'h.luks')
+    refused(name, text, command[0], *more, *command[1:])
+
+
+costly('too many iterations of all slots', 'together', [(212, 1 << 26), (256, 0x00ac71f3), (260, 1 << 26)])
+costly('too many iterations of the digest for all slots', 'together', [(164, 1 << 26), (256, 0x00ac71f3), (260, 1000)])
+costly('too many iterations for an untrusted image', 'untrusted', [(212, 1 << 21)], '--untrusted')
 hostile('stripes', 'stripes', 208 + 44, 4001)
 hostile('key bytes', 'bytes', 108, 1 << 20)
 hostile('overlapping key slots', 'overlap', 208 + 48 + 40, 9)

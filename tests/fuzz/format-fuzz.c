@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #include "format-fuzz-private.h"
 
+#include <tenon/secret.h>
+
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -107,9 +109,12 @@ fuzz_open (Fuzz *fuzz, uint32_t flags)
 {
   static char *text;
   if (text == NULL) {
-    text = g_strdup_printf ("driver=%s,file.driver=mem,file.filename=" DISK "%s", fuzz->format->driver,
-                            has_backing (fuzz->format) ? ",backing=" : "");
+    text = g_strdup_printf ("driver=%s,file.driver=mem,file.filename=" DISK "%s%s", fuzz->format->driver,
+                            has_backing (fuzz->format) ? ",backing=" : "",
+                            fuzz->format->secret ? ",key-secret=fuzz" : "");
   }
+  /* Other images may ask for derivations of a minute. */
+  flags |= fuzz->format->secret ? TN_OPEN_UNTRUSTED : 0;
   g_autoptr (TnOptions) options = options_of (text);
   g_autoptr (GError) error = NULL;
   TnNode *node = NULL;
@@ -274,7 +279,7 @@ can_write (const FormatFuzz *format)
 {
   const TnClass *class = tn_class_find (TN_KIND_FORMAT, format->driver, NULL);
   const TnFormatOps *ops = class->ops;
-  return ops->reserve || (ops->flags & TN_FORMAT_STATIC_MAP);
+  return ops->reserve || format->secret || (ops->flags & TN_FORMAT_STATIC_MAP);
 }
 
 static void
@@ -304,6 +309,17 @@ change (Fuzz *fuzz)
 /* ---- One input ---- */
 
 static void
+define_secret (const char *bytes)
+{
+  g_autoptr (TnOptions) options = tn_options_new ();
+  tn_options_set (options, "id", "fuzz");
+  tn_options_set (options, "data", bytes);
+  if (tn_secret_define (options, NULL) < 0) {
+    fuzz_fail ("the secret cannot be defined");
+  }
+}
+
+static void
 name_plugin (const TnClassInfo *class, void *opaque)
 {
   g_string_append_printf (opaque, ",%s", class->plugin);
@@ -331,6 +347,9 @@ format_fuzz (const FormatFuzz *format, const uint8_t *data, size_t size)
   static bool confined;
   if (!confined) {
     confine (format);
+    if (format->secret) {
+      define_secret (format->secret);
+    }
     confined = true;
   }
   if (size == 0 || size > MOST_INPUT) {

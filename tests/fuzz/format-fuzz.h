@@ -20,6 +20,7 @@ typedef struct FormatFuzz {
   const char *driver;   /* class name of the format */
   const char *beside;   /* a second file for images that name one, found as the same bytes; or NULL */
   const char *harmless; /* how lines of check end that may appear in an image that was sound; or NULL */
+  const char *secret;   /* passphrase of encrypted images, then opened with key-secret; or NULL */
 } FormatFuzz;
 
 /* For LLVMFuzzerTestOneInput() to return. */

@@ -178,23 +178,43 @@ digest_of (const Luks2 *header, unsigned slot)
   return NULL;
 }
 
+static bool
+is_tried (const Luks2 *header, unsigned i)
+{
+  return header->slots[i].slot.used && !header->slots[i].ignored && digest_of (header, i);
+}
+
 /* 1: it was this one. */
 static int
 try_slot (TnNode *file, const Luks2 *header, unsigned i, const TnSecret *secret, void *key,
           uint32_t *key_bytes, GError **error)
 {
-  const LuksDigest *digest = digest_of (header, i);
   const LuksSlot *slot = &header->slots[i].slot;
-  if (!slot->used || header->slots[i].ignored || !digest)
+  if (!is_tried (header, i))
     return 0;
   *key_bytes = slot->key_bytes;
-  return luks_slot_open (file, 0, slot, digest, secret, key, error);
+  return luks_slot_open (file, 0, slot, digest_of (header, i), secret, key, error);
+}
+
+static int
+check_work (const Luks2 *header, bool untrusted, GError **error)
+{
+  LuksWork work = { 0 };
+  for (unsigned i = 0; i < LUKS2_SLOTS; i++)
+    if (is_tried (header, i)) {
+      luks_work_add (&work, &header->slots[i].slot.kdf);
+      luks_work_add (&work, &digest_of (header, i)->kdf);
+    }
+  return luks_work_check (&work, untrusted, error);
 }
 
 int
-luks2_unlock (TnNode *file, const Luks2 *header, const TnSecret *secret, void *key, uint32_t *key_bytes,
-              GError **error)
+luks2_unlock (TnNode *file, const Luks2 *header, const TnSecret *secret, bool untrusted, void *key,
+              uint32_t *key_bytes, GError **error)
 {
+  int too_much = check_work (header, untrusted, error);
+  if (too_much)
+    return too_much;
   for (unsigned round = 0; round < 2; round++)
     for (unsigned i = 0; i < LUKS2_SLOTS; i++) {
       if (header->slots[i].first == (round != 0))

@@ -48,8 +48,8 @@ int luks2_parse_json (const char *text, Luks2 *header, GError **error);
 /* Whether everything lies where it may in a file of @size bytes; @detached: the data is elsewhere. */
 int luks2_check (const Luks2 *header, uint64_t size, bool detached, GError **error);
 /* Finds the disk's key and its length. */
-int luks2_unlock (TnNode *file, const Luks2 *header, const TnSecret *secret, void *key, uint32_t *key_bytes,
-                  GError **error);
+int luks2_unlock (TnNode *file, const Luks2 *header, const TnSecret *secret, bool untrusted, void *key,
+                  uint32_t *key_bytes, GError **error);
 
 /* New headers (luks2-write.c). */
 typedef struct Luks2Params {

@@ -99,12 +99,12 @@ find_size (Luks *s, uint64_t *size, GError **error)
 /* ---- Keys ---- */
 
 static int
-unlock (Luks *s, const TnSecret *secret, void *key, TnSectorCipher **cipher, GError **error)
+unlock (Luks *s, const TnSecret *secret, bool untrusted, void *key, TnSectorCipher **cipher, GError **error)
 {
   unsigned slot;
   uint32_t length = s->v1.key_bytes;
-  int rc = s->version == 1 ? luks1_unlock (s->header, 0, &s->v1, secret, key, &slot, error)
-                           : luks2_unlock (s->header, s->v2, secret, key, &length, error);
+  int rc = s->version == 1 ? luks1_unlock (s->header, 0, &s->v1, secret, untrusted, key, &slot, error)
+                           : luks2_unlock (s->header, s->v2, secret, untrusted, key, &length, error);
   if (rc)
     return rc;
   *cipher = luks_cipher_open (s->version == 1 ? &s->v1.cipher : &s->v2->cipher, s->sector_size,
@@ -113,14 +113,14 @@ unlock (Luks *s, const TnSecret *secret, void *key, TnSectorCipher **cipher, GEr
 }
 
 static int
-set_cipher (TnNode *node, Luks *s, const TnOptions *options, GError **error)
+set_cipher (TnNode *node, Luks *s, const TnOptions *options, uint32_t flags, GError **error)
 {
   g_autoptr (TnSecret) secret = luks_params_secret (options, "", error);
   if (!secret)
     return name_file (s, -EINVAL, error);
   TnSectorCipher *cipher = NULL;
   void *key = tn_secure_new (LUKS_MAX_KEY);
-  int rc = unlock (s, secret, key, &cipher, error);
+  int rc = unlock (s, secret, flags & TN_OPEN_UNTRUSTED, key, &cipher, error);
   tn_secure_free (key);
   if (!rc)
     tn_node_set_cipher (node, cipher, 0);
@@ -141,7 +141,7 @@ luks_open (TnNode *node, const TnOptions *options, uint32_t flags, GError **erro
   if (!rc)
     rc = find_size (s, &size, error);
   if (!rc && !(flags & TN_OPEN_NO_IO))
-    rc = set_cipher (node, s, options, error);
+    rc = set_cipher (node, s, options, flags, error);
   if (rc) {
     g_clear_pointer (&s->v2, g_free);
     return rc;

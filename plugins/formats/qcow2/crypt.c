@@ -82,7 +82,8 @@ open_luks (Qcow2 *q, const TnSecret *secret, GError **error)
   }
   TnSectorCipher *cipher = NULL;
   void *key = tn_secure_new (LUKS_MAX_KEY);
-  ret = luks1_unlock (q->file, q->crypt_offset, &header, secret, key, &slot, error);
+  ret = luks1_unlock (q->file, q->crypt_offset, &header, secret, q->flags & TN_OPEN_UNTRUSTED, key, &slot,
+                      error);
   if (ret == 0) {
     cipher = luks_cipher_open (&header.cipher, LUKS_SECTOR, 0, key, header.key_bytes, error);
   }

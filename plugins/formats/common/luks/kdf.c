@@ -62,6 +62,40 @@ luks_kdf_check (const LuksKdf *kdf, const char *what, GError **error)
                   kdf->name);
 }
 
+/* ---- All slots together ---- */
+
+void
+luks_work_add (LuksWork *work, const LuksKdf *kdf)
+{
+  if (is_pbkdf2 (kdf))
+    work->iterations += kdf->iterations;
+  else
+    work->argon2_kib += (uint64_t) kdf->iterations * kdf->memory_kib;
+}
+
+static int
+check_sum (uint64_t sum, uint64_t most, uint64_t untrusted_most, bool untrusted, const char *of,
+           GError **error)
+{
+  if (sum <= (untrusted ? untrusted_most : most))
+    return 0;
+  return tn_fail (error, TN_BLOCK_ERROR, ERANGE,
+                  "LUKS: the key slots together ask for %" G_GUINT64_FORMAT
+                  " %s, allowed are %" G_GUINT64_FORMAT "%s",
+                  sum, of, untrusted ? untrusted_most : most,
+                  untrusted ? " in an untrusted image: leave --untrusted out if it is yours" : "");
+}
+
+int
+luks_work_check (const LuksWork *work, bool untrusted, GError **error)
+{
+  int rc = check_sum (work->iterations, LUKS_MAX_ALL_ITERATIONS, LUKS_UNTRUSTED_ITERATIONS, untrusted,
+                      "iterations", error);
+  return rc ? rc
+            : check_sum (work->argon2_kib, LUKS_MAX_ALL_ARGON2_KIB, LUKS_UNTRUSTED_ARGON2_KIB, untrusted,
+                         "KiB of work", error);
+}
+
 /* ---- On a worker ---- */
 
 typedef struct Derive {

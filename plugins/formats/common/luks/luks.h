@@ -26,6 +26,11 @@
 #define LUKS_MAX_MEMORY_KIB (4u << 20)
 #define LUKS_MAX_LANES 64u
 #define LUKS_MAX_ARGON2_KIB (1u << 27) /* memory times passes */
+/* Trying a secret on every slot may take twice what one slot may; of an untrusted image, part of a second. */
+#define LUKS_MAX_ALL_ITERATIONS (1u << 27)
+#define LUKS_MAX_ALL_ARGON2_KIB (1u << 28)
+#define LUKS_UNTRUSTED_ITERATIONS (1u << 21)
+#define LUKS_UNTRUSTED_ARGON2_KIB (1u << 20)
 
 /* ---- Ciphers (cipher.c) ---- */
 
@@ -66,6 +71,14 @@ typedef struct LuksKdf {
 
 /* Refuses what would take unreasonably long. @what is for messages: "key slot 3". */
 int luks_kdf_check (const LuksKdf *kdf, const char *what, GError **error);
+/* What all derivations together cost that opening an image may need. */
+typedef struct LuksWork {
+  uint64_t iterations, argon2_kib;
+} LuksWork;
+
+void luks_work_add (LuksWork *work, const LuksKdf *kdf);
+/* Refuses at once what would take too long.  @untrusted: as TN_OPEN_UNTRUSTED has it. */
+int luks_work_check (const LuksWork *work, bool untrusted, GError **error);
 /* Both work on another thread while the coroutine waits. */
 int luks_kdf_derive (const LuksKdf *kdf, const void *password, size_t password_length, void *out,
                      size_t out_length, GError **error);
@@ -142,8 +155,8 @@ int luks1_parse (const uint8_t *bytes, Luks1 *header, GError **error);
 int luks1_check (const Luks1 *header, uint64_t room, GError **error);
 int luks1_load (TnNode *file, uint64_t base, Luks1 *header, GError **error);
 /* Finds the disk's key (key_bytes at @key, which is LUKS_MAX_KEY long) and the slot that gave it. */
-int luks1_unlock (TnNode *file, uint64_t base, const Luks1 *header, const TnSecret *secret, void *key,
-                  unsigned *slot, GError **error);
+int luks1_unlock (TnNode *file, uint64_t base, const Luks1 *header, const TnSecret *secret, bool untrusted,
+                  void *key, unsigned *slot, GError **error);
 /* Lays out a header for a new disk; payload_offset is the end of the key slots. */
 int luks1_plan (const LuksParams *params, Luks1 *header, GError **error);
 /* Makes a new key and writes the header with it in the first slot. */

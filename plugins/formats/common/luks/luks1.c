@@ -139,10 +139,25 @@ luks1_load (TnNode *file, uint64_t base, Luks1 *header, GError **error)
   return rc ? rc : luks1_parse (bytes, header, error);
 }
 
-int
-luks1_unlock (TnNode *file, uint64_t base, const Luks1 *header, const TnSecret *secret, void *key,
-              unsigned *slot, GError **error)
+static int
+check_work (const Luks1 *header, bool untrusted, GError **error)
 {
+  LuksWork work = { 0 };
+  for (unsigned i = 0; i < LUKS1_SLOTS; i++)
+    if (header->slots[i].used) {
+      luks_work_add (&work, &header->slots[i].kdf);
+      luks_work_add (&work, &header->digest.kdf);
+    }
+  return luks_work_check (&work, untrusted, error);
+}
+
+int
+luks1_unlock (TnNode *file, uint64_t base, const Luks1 *header, const TnSecret *secret, bool untrusted,
+              void *key, unsigned *slot, GError **error)
+{
+  int too_much = check_work (header, untrusted, error);
+  if (too_much)
+    return too_much;
   for (unsigned i = 0; i < LUKS1_SLOTS; i++) {
     if (!header->slots[i].used)
       continue;
