@@ -192,6 +192,28 @@ lay_over_base (CrashStory *story, TnOptions *options)
   state_set (&story->now, 0, length, BASE_FILL, true);
 }
 
+TnNode *
+crash_open (const CrashStory *story, uint32_t flags, GError **error)
+{
+  const char *more = story->kind->open;
+  g_autofree char *text = g_strdup_printf ("driver=%s,file.driver=mem,file.filename=cut%s%s",
+                                           story->kind->driver, more ? "," : "", more ? more : "");
+  g_autoptr (TnOptions) options = options_of (text);
+  TnNode *node = NULL;
+  return tn_node_open (options, flags, &node, error) == 0 ? node : NULL;
+}
+
+static bool
+clear_disk (CrashStory *story)
+{
+  TnNode *node = crash_open (story, TN_OPEN_WRITE, NULL);
+  if (node == NULL) {
+    return false;
+  }
+  const int ret = tn_node_write_zeroes (node, 0, story->size, 0, NULL);
+  return tn_node_close (node, NULL) == 0 && ret == 0;
+}
+
 bool
 crash_make_image (CrashStory *story)
 {
@@ -214,18 +236,7 @@ crash_make_image (CrashStory *story)
     g_test_message ("%s", error->message);
     return false;
   }
-  return true;
-}
-
-TnNode *
-crash_open (const CrashStory *story, uint32_t flags, GError **error)
-{
-  const char *more = story->kind->open;
-  g_autofree char *text = g_strdup_printf ("driver=%s,file.driver=mem,file.filename=cut%s%s",
-                                           story->kind->driver, more ? "," : "", more ? more : "");
-  g_autoptr (TnOptions) options = options_of (text);
-  TnNode *node = NULL;
-  return tn_node_open (options, flags, &node, error) == 0 ? node : NULL;
+  return !(story->kind->flags & CRASH_NEW_IS_NOISE) || clear_disk (story);
 }
 
 /* ---- Steps ---- */

@@ -26,6 +26,7 @@ typedef enum CrashFlags {
   CRASH_SNAPSHOTS = 1 << 8,     /* internal snapshots are made, applied and deleted */
   CRASH_CHECK_REPORTS = 1 << 7, /* check may find corruptions after a cut that repair then removes */
   CRASH_LEAKS_STAY = 1 << 9,    /* the format cannot record that a place between others is free */
+  CRASH_NEW_IS_NOISE = 1 << 10, /* a new disk holds anything: it is written first (encryption) */
 } CrashFlags;
 
 /* One line of the table. */
