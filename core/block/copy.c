@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* Copying nodes: a cursor hands out pieces, workers (coroutines) read and write them. */
-#include <tenon/copy.h>
+#include "copy-private.h"
+
 #include <tenon/format.h>
-#include <tenon/loop.h>
 
 #include <sys/mman.h>
 
@@ -10,65 +10,8 @@
 #define COPY_BUFFERS (32u << 20) /* bytes of buffers at most */
 #define COPY_PARALLEL 8          /* pieces under way unless the caller says */
 #define COPY_PARALLEL_MAX 64
-#define COPY_ZEROES (256u << 20)    /* bytes of zeroes written at a time */
-#define COPY_SECTOR 512             /* what salvaging tries to read at a time */
 #define COPY_UNIT_MAX (16u << 20)   /* largest run that zeroes are looked for in */
 #define COPY_CLUSTER_MAX (2u << 20) /* larger clusters are filled piece by piece, unless they are packed */
-
-typedef enum CopyKind {
-  COPY_SKIP, /* nothing to do: the base has it */
-  COPY_ZERO,
-  COPY_DATA
-} CopyKind;
-
-/* Offsets are the target's. */
-typedef struct CopyPiece {
-  uint64_t offset, length;
-  uint64_t ticket; /* whose turn it is to write */
-  CopyKind kind;
-} CopyPiece;
-
-typedef struct CopyJob CopyJob;
-
-typedef struct CopyWorker {
-  CopyJob *job;
-  unsigned char *buffer;
-  CopyPiece piece;
-  TnCoroutine *waiting; /* for its turn to write */
-  TnCoroutine *shower;  /* waits for its turn to show the contents */
-  TnRequest request;
-  struct iovec iov;
-  TnCoroutine *self;
-  int result;
-} CopyWorker;
-
-struct CopyJob {
-  TnCopy copy;
-  uint64_t total; /* bytes to copy */
-  uint64_t unit;  /* pieces and zero runs begin and end at multiples of it */
-  uint64_t chunk;
-  CopyWorker *workers;
-  unsigned n_workers, running;
-  unsigned char *arena;
-  size_t arena_size;
-  TnCoroutine *owner;
-  bool owner_waits;
-
-  /* The cursor; held while the status of the sources is asked for, which may wait. */
-  TnCoMutex cursor;
-  uint64_t position;   /* next byte not handed out */
-  uint64_t status_end; /* up to where status_kind is known, from the last place asked for */
-  CopyKind status_kind;
-  uint64_t next_ticket;
-
-  uint64_t turn;
-  uint64_t shown; /* bytes that copy.content() was told of */
-  uint64_t done;
-  int64_t next_start_ns; /* rate limit */
-  bool no_range;         /* the kernel could not copy once */
-  int result;
-  GError *error;
-};
 
 /* ---- Failing ---- */
 
@@ -90,8 +33,7 @@ copy_wake_all (CopyJob *job)
   }
 }
 
-/* The first failure is the one reported. */
-static void
+void
 copy_fail (CopyJob *job, int result, GError *error)
 {
   if (job->result < 0) {
@@ -103,7 +45,7 @@ copy_fail (CopyJob *job, int result, GError *error)
   copy_wake_all (job);
 }
 
-static void
+void
 copy_advance (CopyJob *job, uint64_t bytes)
 {
   job->done += bytes;
@@ -113,165 +55,6 @@ copy_advance (CopyJob *job, uint64_t bytes)
   GError *error = NULL;
   tn_fail (&error, TN_BLOCK_ERROR, -ret, "the copy was stopped");
   copy_fail (job, ret, error);
-}
-
-/* ---- Reading the sources ---- */
-
-/* Which source holds byte @offset of the target, and where.  There is always one below job->total. */
-static TnNode *
-copy_locate (const CopyJob *job, uint64_t offset, uint64_t *source_offset, uint64_t *left)
-{
-  uint64_t at = offset + job->copy.offset;
-  size_t i = 0;
-  while (i + 1 < job->copy.n_sources && at >= tn_node_size (job->copy.sources[i]))
-    at -= tn_node_size (job->copy.sources[i++]);
-  *source_offset = at;
-  *left = tn_node_size (job->copy.sources[i]) - at;
-  return job->copy.sources[i];
-}
-
-static int
-copy_salvage (CopyJob *job, TnNode *source, uint64_t offset, unsigned char *buffer, uint64_t length,
-              uint64_t target_offset)
-{
-  for (uint64_t at = 0; at < length; at += COPY_SECTOR) {
-    g_autoptr (GError) why = NULL;
-    uint64_t n = MIN (length - at, COPY_SECTOR);
-    if (tn_node_read (source, offset + at, buffer + at, n, &why) >= 0)
-      continue;
-    memset (buffer + at, 0, n);
-    if (job->copy.unreadable)
-      job->copy.unreadable (target_offset + job->copy.offset + at, n, why, job->copy.opaque);
-  }
-  return 0;
-}
-
-static int
-copy_read (CopyJob *job, uint64_t offset, unsigned char *buffer, uint64_t length, GError **error)
-{
-  while (length > 0) {
-    uint64_t source_offset, left;
-    TnNode *source = copy_locate (job, offset, &source_offset, &left);
-    uint64_t n = MIN (length, left);
-    bool salvage = job->copy.flags & TN_COPY_SALVAGE;
-    int ret = tn_node_read (source, source_offset, buffer, n, salvage ? NULL : error);
-    if (ret < 0 && salvage)
-      ret = copy_salvage (job, source, source_offset, buffer, n, offset);
-    if (ret < 0)
-      return ret;
-    offset += n;
-    buffer += n;
-    length -= n;
-  }
-  return 0;
-}
-
-/* ---- The cursor ---- */
-
-static int
-copy_look (CopyJob *job, uint64_t at, GError **error)
-{
-  uint64_t source_offset, left;
-  TnNode *source = copy_locate (job, at, &source_offset, &left);
-  left = MIN (left, job->total - at);
-  TnStatus status = { 0 };
-  g_autoptr (GError) why = NULL;
-  int ret = tn_node_status (source, job->copy.base, source_offset, left, &status, &why);
-  if (ret < 0 && (job->copy.flags & TN_COPY_SALVAGE)) {
-    /* Where nobody knows, reading will tell. */
-    status = (TnStatus){ .length = MIN (left, job->unit), .data = true, .allocated = true };
-  } else if (ret < 0) {
-    g_propagate_error (error, g_steal_pointer (&why));
-    return ret;
-  }
-  if (status.length == 0)
-    return tn_fail (error, TN_BLOCK_ERROR, EIO, "%s: no block status at offset %" G_GUINT64_FORMAT,
-                    tn_node_filename (source), source_offset);
-  job->status_end = at + MIN (status.length, left);
-  if (job->copy.base && !status.allocated)
-    job->status_kind = COPY_SKIP;
-  else
-    job->status_kind = status.zero && job->copy.sparse ? COPY_ZERO : COPY_DATA;
-  return 0;
-}
-
-/* What stands at @at (a multiple of the unit) and how many whole units on.  A unit of which only a part is
- * zero or not to be copied is data: the target would have to put it together otherwise. */
-static int
-copy_classify (CopyJob *job, uint64_t at, CopyKind *kind, uint64_t *end, GError **error)
-{
-  if (job->status_end <= at) {
-    int ret = copy_look (job, at, error);
-    if (ret < 0)
-      return ret;
-  }
-  *kind = job->status_kind;
-  *end = job->status_end;
-  if (*end == job->total)
-    return 0;
-  uint64_t down = *end - *end % job->unit;
-  if (*kind != COPY_DATA && down > at) {
-    *end = down;
-    return 0;
-  }
-  *kind = COPY_DATA;
-  if (*end % job->unit)
-    *end = MIN (job->total, down + job->unit);
-  return 0;
-}
-
-/* Data may lie in many small extents: one piece takes up to a chunk of them. */
-static int
-copy_gather (CopyJob *job, uint64_t *end, GError **error)
-{
-  uint64_t limit = MIN (job->total, job->position + job->chunk);
-  while (*end < limit) {
-    CopyKind kind;
-    uint64_t next;
-    int ret = copy_classify (job, *end, &kind, &next, error);
-    if (ret < 0)
-      return ret;
-    if (kind != COPY_DATA)
-      return 0;
-    *end = next;
-  }
-  *end = limit;
-  return 0;
-}
-
-static CopyPiece
-copy_cut (CopyJob *job, uint64_t offset, uint64_t end, CopyKind kind)
-{
-  return (CopyPiece){ .offset = offset, .length = end - offset, .kind = kind, .ticket = job->next_ticket++ };
-}
-
-/* Takes the next piece: 1, 0 at the end, or -errno. */
-static int
-copy_next_locked (CopyJob *job, CopyPiece *piece, GError **error)
-{
-  while (job->position < job->total && job->result >= 0) {
-    CopyKind kind;
-    uint64_t end;
-    int ret = copy_classify (job, job->position, &kind, &end, error);
-    if (ret >= 0 && kind == COPY_DATA)
-      ret = copy_gather (job, &end, error);
-    if (ret < 0)
-      return ret;
-    if (kind == COPY_ZERO)
-      end = MIN (end, job->position + COPY_ZEROES / job->unit * job->unit);
-    if (kind == COPY_SKIP && job->copy.content)
-      end = MIN (end, job->position + job->chunk);
-    uint64_t offset = job->position;
-    job->position = end;
-    bool nothing = kind == COPY_SKIP || (kind == COPY_ZERO && (job->copy.flags & TN_COPY_TARGET_ZERO));
-    if (nothing && !job->copy.content) {
-      copy_advance (job, end - offset);
-      continue;
-    }
-    *piece = copy_cut (job, offset, end, kind);
-    return 1;
-  }
-  return 0;
 }
 
 static bool
@@ -284,6 +67,8 @@ copy_next (CopyWorker *worker)
   tn_co_mutex_unlock (&job->cursor);
   if (ret < 0)
     copy_fail (job, ret, error);
+  if (ret > 0 && job->result < 0)
+    job->active--;
   return ret > 0 && job->result >= 0;
 }
 
@@ -507,8 +292,11 @@ copy_worker (void *opaque)
   while (job->result >= 0 && copy_next (worker)) {
     copy_piece (worker);
     copy_show (worker);
+    job->active--;
     if (job->result >= 0)
       copy_advance (job, worker->piece.length);
+    if (job->active == 0)
+      copy_wake (&job->quiescing);
   }
   if (--job->running == 0 && job->owner_waits)
     tn_co_wake (job->owner);
@@ -614,6 +402,19 @@ copy_allocate (CopyJob *job, GError **error)
   return 0;
 }
 
+static int
+copy_begin_at (CopyJob *job, GError **error)
+{
+  uint64_t start = MIN (job->copy.start, job->total);
+  if (start % job->unit && start < job->total)
+    return tn_fail (error, TN_BLOCK_ERROR, EINVAL,
+                    "a copy cannot go on at offset %" G_GUINT64_FORMAT
+                    ", which is no multiple of %" G_GUINT64_FORMAT,
+                    start, job->unit);
+  job->position = job->shown = job->done = start;
+  return 0;
+}
+
 int
 tn_copy_run (const TnCopy *copy, GError **error)
 {
@@ -624,6 +425,8 @@ tn_copy_run (const TnCopy *copy, GError **error)
     ret = copy_check (&job.copy, job.total, error);
   if (ret >= 0)
     ret = copy_choose_unit (&job, error);
+  if (ret >= 0)
+    ret = copy_begin_at (&job, error);
   if (ret >= 0)
     ret = copy_allocate (&job, error);
   if (ret < 0)

@@ -52,6 +52,13 @@ typedef struct TnCopy {
    * pieces are read and written, never twice at a time.  Keeps the kernel from copying (TN_COPY_RANGE).  May
    * be NULL. */
   void (*content) (const void *data, uint64_t length, void *opaque);
+
+  uint64_t
+      start; /**< bytes at the beginning that have been copied before: a position checkpoint() was told */
+  /** After about @checkpoint_bytes of data, with nothing under way: all below @position has been written (not
+   *  flushed).  In a coroutine; an error ends the copy.  May be NULL. */
+  int (*checkpoint) (uint64_t position, void *opaque, GError **error);
+  uint64_t checkpoint_bytes;
 } TnCopy;
 
 /**
