@@ -21,6 +21,7 @@ typedef struct Convert {
   TnCopy copy;
   uint64_t size;     /* of the sources together */
   ImgDigest *digest; /* of what is copied, or NULL */
+  ImgResume resume;  /* with target.resumable */
 } Convert;
 
 /* ---- What was asked for ---- */
@@ -34,6 +35,8 @@ parse_numbers (Convert *convert, GError **error)
   int ret = cli_size (convert->args, "sparse", &copy->sparse, error);
   if (ret >= 0)
     ret = cli_size (convert->args, "rate-limit", &copy->rate, error);
+  if (ret >= 0)
+    ret = cli_size (convert->args, "checkpoint", &copy->checkpoint_bytes, error);
   if (ret >= 0)
     ret = cli_uint (convert->args, "parallel", 1, MAX_PARALLEL, &parallel, error);
   if (ret < 0)
@@ -60,6 +63,11 @@ check_combination (const Convert *convert, GError **error)
   if (cli_flag (args, "copy-range") && cli_flag (args, "compress"))
     return tn_fail (error, TN_OPTION_ERROR, EINVAL,
                     "-C (--copy-range) copies data as it is and cannot be combined with -c");
+  if (cli_flag (args, "resume") && no_create)
+    return tn_fail (error, TN_OPTION_ERROR, EINVAL,
+                    "--resume is for targets that the command makes and cannot be combined with -n");
+  if (cli_flag (args, "checkpoint") && !cli_flag (args, "resume"))
+    return tn_fail (error, TN_OPTION_ERROR, EINVAL, "--checkpoint is for --resume");
   if (cli_flag (args, "copy-range") && cli_flag (args, "sha256"))
     return tn_fail (error, TN_OPTION_ERROR, EINVAL,
                     "-C (--copy-range) does not look at the data and cannot be combined with --sha256");
@@ -161,6 +169,7 @@ parse (Convert *convert, GError **error)
     convert->target.format = "raw";
   convert->target.image_opts = cli_flag (args, "target-image-opts");
   convert->target.name = args->words[args->n_words - 1];
+  convert->target.resumable = cli_flag (args, "resume");
   convert->n_sources = args->n_words - 1;
   int ret = parse_numbers (convert, error);
   if (ret >= 0)
@@ -204,10 +213,34 @@ open_sources (Convert *convert, GError **error)
   return ret;
 }
 
+/* Goes on with what is there, or begins. */
+static int
+prepare_resumable (Convert *convert, GError **error)
+{
+  ImgTarget *target = &convert->target;
+  ImgResume *resume = &convert->resume;
+  int ret =
+      img_resume_load (resume, convert->args, target->name, convert->sources, convert->n_sources, error);
+  if (ret >= 0)
+    ret = img_resume_reopen (resume, target, convert->options, error);
+  if (ret == 0) {
+    ret = img_target_create (target, convert->options, (convert->size + 511) & ~(uint64_t) 511, error);
+    if (ret >= 0)
+      ret = img_resume_begin (resume, target, img_target_is_zero (target), error);
+  }
+  if (ret < 0)
+    return ret;
+  convert->copy.start = resume->position;
+  convert->copy.checkpoint_bytes = img_resume_interval (target->node, convert->copy.checkpoint_bytes);
+  return 0;
+}
+
 static int
 prepare_target (Convert *convert, GError **error)
 {
   ImgTarget *target = &convert->target;
+  if (target->resumable)
+    return prepare_resumable (convert, error);
   if (!cli_flag (convert->args, "no-create"))
     return img_target_create (target, convert->options, (convert->size + 511) & ~(uint64_t) 511, error);
   int ret = img_target_open (target, error);
@@ -251,6 +284,34 @@ show_content (const void *data, uint64_t length, void *opaque)
 }
 
 static int
+checkpoint (uint64_t position, void *opaque, GError **error)
+{
+  Convert *convert = opaque;
+  return img_resume_checkpoint (&convert->resume, &convert->target, position, error);
+}
+
+static bool
+target_is_zero (const Convert *convert)
+{
+  return convert->target.resumable ? convert->resume.zero : img_target_is_zero (&convert->target);
+}
+
+/* What an earlier run has copied belongs to the digest. */
+static int
+digest_earlier (Convert *convert, GError **error)
+{
+  uint64_t left = convert->digest ? convert->copy.start : 0;
+  for (unsigned i = 0; left > 0 && i < convert->n_sources; i++) {
+    uint64_t n = MIN (left, tn_node_size (convert->sources[i]));
+    int ret = img_digest_node (convert->digest, convert->sources[i], n, error);
+    if (ret < 0)
+      return ret;
+    left -= n;
+  }
+  return 0;
+}
+
+static int
 copy (Convert *convert, GError **error)
 {
   TnCopy *job = &convert->copy;
@@ -268,9 +329,12 @@ copy (Convert *convert, GError **error)
   /* What the new backing file is to provide, as the old one did, is not copied. */
   if (overlay && tn_options_has (convert->options, "backing_file"))
     job->base = tn_node_child (convert->sources[0], "backing");
-  if (!overlay && img_target_is_zero (&convert->target))
+  if (!overlay && target_is_zero (convert))
     job->flags |= TN_COPY_TARGET_ZERO;
-  return tn_copy_run (job, error);
+  if (convert->target.resumable)
+    job->checkpoint = checkpoint;
+  int ret = digest_earlier (convert, error);
+  return ret < 0 ? ret : tn_copy_run (job, error);
 }
 
 /* ---- Proving ---- */
@@ -309,19 +373,21 @@ print_json (Convert *convert, const char *sum)
   tn_json_uint (json, "virtual-size", tn_node_size (convert->target.node));
   if (sum)
     tn_json_string (json, "sha256", sum);
+  if (convert->target.resumable)
+    tn_json_uint (json, "resumed-from", convert->copy.start);
   if (cli_flag (convert->args, "verify"))
     tn_json_bool (json, "verified", true);
   tn_json_object_end (json);
   cli_print (convert->args, "%s\n", text->str);
 }
 
-/* The target is a little longer than the sources when these do not end at a sector. */
+/* A raw target ends at a sector even when the sources do not. */
 static void
 report (Convert *convert)
 {
   g_autofree char *sum = NULL;
   if (convert->digest && convert->target.made)
-    img_digest_update (convert->digest, NULL, tn_node_size (convert->target.node) - convert->size);
+    img_digest_update (convert->digest, NULL, -convert->size & 511);
   if (convert->digest)
     sum = img_digest_finish (convert->digest);
   if (cli_json (convert->args))
@@ -372,7 +438,10 @@ run (Convert *job)
     cli_progress_end (&job->progress, false);
     status = cli_fail (job->args, EXIT_FAILURE, &error);
   }
+  if (job->target.keep && status != EXIT_SUCCESS)
+    img_resume_interrupt (&job->resume);
   status = img_target_finish (&job->target, status);
+  img_resume_clear (&job->resume, status == EXIT_SUCCESS);
   if (status != EXIT_SUCCESS)
     cli_discard (job->args);
   cli_progress_end (&job->progress, status == EXIT_SUCCESS);
@@ -427,6 +496,8 @@ static const CliOption convert_options[] = {
   { "snapshot", 'l', "SNAPSHOT", "convert an internal snapshot of the source", NULL },
   { "sha256", 0, NULL, "print the SHA-256 digest of what the target holds", NULL },
   { "verify", 0, NULL, "then read source and target, and fail unless they are the same", NULL },
+  { "resume", 0, NULL, "go on with an interrupted conversion, and be ready to be interrupted", NULL },
+  { "checkpoint", 0, "SIZE", "with --resume: data that may have to be copied again (default: 256M)", NULL },
   { "salvage", 0, NULL, "what cannot be read becomes zeroes", NULL },
   { "bitmaps", 0, NULL, "copy dirty bitmaps (not supported yet)", NULL },
   { "skip-broken-bitmaps", 0, NULL, "with --bitmaps", NULL },
@@ -443,6 +514,8 @@ const CliCommand img_convert = {
   .details =
       "Several images are copied one behind the other.  The target is on stable storage when the command\n"
       "ends with status 0 (unless -t unsafe is given), and is removed if it could not be completed.\n"
+      "--resume keeps a record, TARGET.tenon-resume, of what is on stable storage.  The same command, given\n"
+      "again after an interruption of any kind, goes on from there; sources and options must be the same.\n"
       "--sha256 counts areas of zeroes as what they are: for a raw target, it is the digest of the file.\n"
       "--verify closes the target, opens it again and compares; a difference ends the command with status 1\n"
       "and the offset of its first byte.\n",

@@ -5,6 +5,7 @@
 #include <tenon/cipher.h>
 
 #define ZEROES (64u << 10)
+#define CHUNK (512u << 10)
 
 struct ImgDigest {
   const TnDigestOps *ops;
@@ -40,6 +41,23 @@ img_digest_update (ImgDigest *digest, const void *data, uint64_t length)
     n = MIN (length, ZEROES);
     digest->ops->update (digest->context, digest->zeroes, n);
   }
+}
+
+int
+img_digest_node (ImgDigest *digest, TnNode *node, uint64_t length, GError **error)
+{
+  g_autofree unsigned char *buffer = g_malloc (CHUNK);
+  for (uint64_t at = 0, n; at < length; at += n) {
+    TnStatus status = { 0 };
+    int ret = tn_node_status (node, NULL, at, length - at, &status, error);
+    n = MIN (length - at, status.zero ? MAX (status.length, 1) : CHUNK);
+    if (ret >= 0 && !status.zero)
+      ret = tn_node_read (node, at, buffer, n, error);
+    if (ret < 0)
+      return ret;
+    img_digest_update (digest, status.zero ? NULL : buffer, n);
+  }
+  return 0;
 }
 
 char *

@@ -37,6 +37,8 @@ typedef struct ImgTarget {
   bool image_opts;
   bool made;       /* by this command: removed again if it fails */
   bool late_flush; /* flushes are left out until the end */
+  bool resumable;  /* they are not: what has been flushed is to be relied upon */
+  bool keep;       /* not removed when the command fails */
   CliCache cache;
   TnOptions *secrets; /* that it was made with and is opened with */
   TnNode *node;
@@ -46,6 +48,8 @@ typedef struct ImgTarget {
 int img_target_create (ImgTarget *target, TnOptions *options, uint64_t size, GError **error);
 /* Opens one that is there. */
 int img_target_open (ImgTarget *target, GError **error);
+/* Opens one that an earlier command made for the same purpose. */
+int img_target_reopen (ImgTarget *target, const TnOptions *options, GError **error);
 /* Puts everything on stable storage, closes it and opens it again to read what is there. */
 int img_target_settle (ImgTarget *target, GError **error);
 /* Whether it reads as zeroes because it was just made. */
@@ -54,11 +58,40 @@ bool img_target_is_zero (const ImgTarget *target);
  * Returns the exit status. */
 int img_target_finish (ImgTarget *target, int status);
 
+/* The record of an interrupted conversion (resume.c). */
+typedef struct ImgResume {
+  char *path;        /* of the record */
+  char *identity;    /* of the conversion: sources and options, line by line */
+  bool found;        /* there was a record of this conversion */
+  bool zero;         /* the target read as zeroes when it was made */
+  uint64_t position; /* all below is in the target */
+  uint64_t length;   /* of the target's file at that time; UINT64_MAX: as it is */
+  uint64_t inode;    /* of that file */
+} ImgResume;
+/* Looks for the record of @target; one of another conversion is an error. */
+int img_resume_load (ImgResume *resume, const CliArgs *args, const char *target, TnNode *const *sources,
+                     unsigned n, GError **error);
+/* Opens the target that was left and had been made with @options: 1, or 0 when the conversion has to begin at
+ * the beginning. */
+int img_resume_reopen (ImgResume *resume, ImgTarget *target, const TnOptions *options, GError **error);
+/* Begins the record of a target just made. */
+int img_resume_begin (ImgResume *resume, ImgTarget *target, bool zero, GError **error);
+/* Bytes of data between two checkpoints; @wanted 0: the usual. */
+uint64_t img_resume_interval (TnNode *target, uint64_t wanted);
+/* All below @position has been written, and nothing is under way. */
+int img_resume_checkpoint (ImgResume *resume, ImgTarget *target, uint64_t position, GError **error);
+/* The command ends early, in good order. */
+void img_resume_interrupt (ImgResume *resume);
+/* Frees; with @done the record is removed, too. */
+void img_resume_clear (ImgResume *resume, bool done);
+
 /* The digest of what passes by (digest.c). */
 typedef struct ImgDigest ImgDigest;
 int img_digest_new (const char *name, ImgDigest **digest, GError **error);
 /* @data NULL: zeroes.  Any thread, one at a time. */
 void img_digest_update (ImgDigest *digest, const void *data, uint64_t length);
+/* The first @length bytes of @node. */
+int img_digest_node (ImgDigest *digest, TnNode *node, uint64_t length, GError **error);
 /* In hexadecimal; g_free() it. */
 char *img_digest_finish (ImgDigest *digest);
 void img_digest_free (ImgDigest *digest);

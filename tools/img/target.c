@@ -10,7 +10,7 @@ open_target (ImgTarget *target, const TnOptions *more, GError **error)
 {
   uint32_t flags = TN_OPEN_WRITE | TN_OPEN_RESIZE | target->cache.open_flags;
   /* An image that did not exist before needs no order among its writes: it is whole at the end or removed. */
-  target->late_flush = target->made && !(flags & TN_OPEN_NO_FLUSH);
+  target->late_flush = target->made && !target->resumable && !(flags & TN_OPEN_NO_FLUSH);
   if (target->late_flush)
     flags |= TN_OPEN_NO_FLUSH;
   return cli_open_as (target->args, target->name, target->image_opts, target->format, more, flags,
@@ -45,6 +45,14 @@ img_target_create (ImgTarget *target, TnOptions *options, uint64_t size, GError 
   if (ret < 0)
     return ret;
   target->made = true;
+  tn_options_free (target->secrets);
+  target->secrets = key_secrets (options);
+  return open_target (target, target->secrets, error);
+}
+
+int
+img_target_reopen (ImgTarget *target, const TnOptions *options, GError **error)
+{
   target->secrets = key_secrets (options);
   return open_target (target, target->secrets, error);
 }
@@ -115,7 +123,7 @@ img_target_finish (ImgTarget *target, int status)
     g_clear_error (&error);
   }
   target->node = NULL;
-  if (status != EXIT_SUCCESS && target->made)
+  if (status != EXIT_SUCCESS && target->made && !target->keep)
     remove_target (target);
   return status;
 }
