@@ -35,8 +35,10 @@ typedef enum TnFormatFlags {
   TN_FORMAT_BACKING = 1 << 2,        /**< images may have a backing file */
   TN_FORMAT_PACKS = 1 << 3,          /**< has pack() and unpack() */
   TN_FORMAT_GROWS = 1 << 4,          /**< writing may grow the file child: it is opened with RESIZE */
-  TN_FORMAT_ALWAYS_PACKS = 1 << 5 /**< every write is packed, asked for or not; the last unit of a disk comes
+  TN_FORMAT_ALWAYS_PACKS = 1 << 5, /**< every write is packed, asked for or not; the last unit of a disk comes
                                      to pack() as short as it is */
+  TN_FORMAT_NO_GAPS = 1 << 6 /**< places in the file that no unit has count as leaks: in-place conversion
+                                gives them to units that read as zeroes, with adopt() */
 } TnFormatFlags;
 
 typedef enum TnUnmapFlags {
@@ -129,6 +131,13 @@ typedef struct TnFormatOps {
                        void *opaque, GError **error);
   /** Marks a run of bytes in @name; what lies beyond the end is ignored. */
   int (*bitmap_mark) (TnNode *node, const char *name, uint64_t offset, uint64_t length, GError **error);
+  /** Makes [@offset, @offset + @length), whole units without a place so far, live at @place of the child
+   * "file", where the bytes stand already: they are neither read nor written.  Space that this call needs for
+   * metadata is taken beyond the end that "file" had when the node was opened, since what lies before may be
+   * adopted next; reserve(), which is not called before the last of these calls, may take what nobody
+   * adopted. -ERANGE without an error: the format cannot name that place.  In-place conversion calls this on
+   * images that were just made. */
+  int (*adopt) (TnNode *node, uint64_t offset, uint64_t length, uint64_t place, GError **error);
 } TnFormatOps;
 
 #endif

@@ -323,6 +323,14 @@ TN_API int tn_node_bitmap_merge (TnNode *node, const char *name, TnNode *from, c
 /** Changes what the image was created with, as far as its format can; see the format's options that can be
  * amended. */
 TN_API int tn_node_amend (TnNode *node, const TnOptions *options, GError **error);
+/** Makes whole units of a format node (see tn_node_allocation_unit()) live at @place of its child "file",
+ * where their bytes stand already; see TnFormatOps.adopt.  Succeeds too when they live there anyhow.  -ERANGE
+ * without an error: they cannot live there. */
+TN_API int tn_node_adopt (TnNode *node, uint64_t offset, uint64_t length, uint64_t place, GError **error);
+/** Whether tn_node_adopt() can do more than find that bytes are in place anyhow. */
+TN_API bool tn_node_can_adopt (TnNode *node);
+/** Bytes that a format allocates at a time; 0: it does not allocate. */
+TN_API uint32_t tn_node_allocation_unit (TnNode *node);
 /** Changes open flags (WRITE, DIRECT, NO_FLUSH) and runtime options while requests may be under way. */
 TN_API int tn_node_reopen (TnNode *node, const TnOptions *options, uint32_t flags, GError **error);
 /** Waits until no request is under way in this graph. */

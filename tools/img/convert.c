@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* tenon-img convert */
-#include "img.h"
+#include "in-place.h"
 #include "progress.h"
 
 #include <tenon/copy.h>
@@ -469,6 +469,8 @@ convert_run (CliArgs *args)
     job.target.format = format ? format : "raw";
     return list_options (args, &job.target);
   }
+  if (cli_flag (args, "in-place"))
+    return img_convert_in_place (args, options);
   if (args->n_words < 2) {
     cli_error (
         args,
@@ -485,6 +487,7 @@ static const CliOption convert_options[] = {
     "make the target an overlay of this image, which the source's backing file equals", NULL },
   { "backing-format", 'F', "FMT", "format of the target's backing file", NULL },
   { "compress", 'c', NULL, "compress the target", NULL },
+  { "in-place", 0, NULL, "change the format of the one image named, leaving its data where it is", NULL },
   { "no-create", 'n', NULL, "the target exists; fill it", NULL },
   { "target-image-opts", 0, NULL, "the target is given as key=value options", NULL },
   { "target-is-zero", 0, NULL, "the target reads as zeroes already", NULL },
@@ -518,6 +521,10 @@ const CliCommand img_convert = {
       "again after an interruption of any kind, goes on from there; sources and options must be the same.\n"
       "--sha256 counts areas of zeroes as what they are: for a raw target, it is the digest of the file.\n"
       "--verify closes the target, opens it again and compares; a difference ends the command with status 1\n"
-      "and the offset of its first byte.\n",
+      "and the offset of its first byte.\n"
+      "\n"
+      "convert --in-place -O FMT [-f FMT] [-o OPTIONS] FILENAME needs free space for metadata and for the\n"
+      "data that FMT cannot have where it is.  It may be interrupted anywhere: before its last step the image\n"
+      "is as it was, from then on the same command (or opening the image for writing) finishes it.\n",
   .run = convert_run,
 };

@@ -44,6 +44,20 @@ parallels_slice_of (const Parallels *p, uint64_t index, unsigned *in_slice)
 }
 
 int
+parallels_bat_get (Parallels *p, uint64_t index, uint32_t *entry, GError **error)
+{
+  unsigned at;
+  TnMetaSlice *slice;
+  int ret = tn_meta_get (p->bat, parallels_slice_of (p, index, &at), &slice, error);
+  if (ret < 0) {
+    return ret;
+  }
+  *entry = tn_load_le32 ((const uint8_t *) tn_meta_data (slice) + at);
+  tn_meta_put (slice);
+  return 0;
+}
+
+int
 parallels_bat_set (Parallels *p, uint64_t index, uint32_t entry, GError **error)
 {
   unsigned at;

@@ -254,6 +254,7 @@ const TnFormatOps parallels_ops = {
   .map = parallels_map,
   .reserve = parallels_reserve,
   .commit = parallels_commit,
+  .adopt = parallels_adopt,
   .cancel = parallels_cancel,
   .flush = parallels_flush,
   .resize = parallels_resize,

@@ -72,6 +72,7 @@ typedef struct Parallels {
   bool extension_read; /* and found valid */
   bool must_not_write; /* there is something necessary that is not known here */
 
+  bool adopting;   /* space.end is that of what has been adopted */
   TailSpace space; /* in clusters from data_start on */
   TnMetaCache *bat;
 } Parallels;
@@ -103,6 +104,7 @@ extern const TnFormatOps parallels_ops;
 uint64_t parallels_host (const Parallels *p, uint32_t entry);
 uint32_t parallels_entry (const Parallels *p, uint64_t host);
 bool parallels_valid_host (const Parallels *p, uint64_t host, uint64_t index);
+int parallels_bat_get (Parallels *p, uint64_t index, uint32_t *entry, GError **error);
 int parallels_bat_set (Parallels *p, uint64_t index, uint32_t entry, GError **error);
 /* Takes @n clusters; *host is where the first is. */
 int parallels_alloc (Parallels *p, uint64_t n, uint64_t *host, GError **error);
@@ -115,6 +117,9 @@ int parallels_reserve (TnNode *node, uint64_t offset, uint64_t length, uint32_t 
                        GError **error);
 int parallels_commit (TnNode *node, TnExtent *extents, size_t n, GError **error);
 void parallels_cancel (TnNode *node, TnExtent *extents, size_t n);
+
+/* adopt.c */
+int parallels_adopt (TnNode *node, uint64_t offset, uint64_t length, uint64_t place, GError **error);
 
 /* ---- the other callbacks ---- */
 int parallels_resize (TnNode *node, uint64_t size, TnPrealloc prealloc, GError **error);

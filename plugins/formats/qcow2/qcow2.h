@@ -14,6 +14,7 @@
  * snapshot.c  the table of internal snapshots
  * snapshot-change.c  making, applying and deleting them
  * crypt.c     encrypted images
+ * adopt.c     clusters that hold guest data already
  * bitmap.c    persistent bitmaps
  * bitmap-track.c  recording writes in them, changing and storing them
  * amend.c     changing what an image was created with
@@ -122,6 +123,7 @@ typedef struct Qcow2 {
   bool extended;  /* extended L2 entries */
   bool external;  /* guest clusters are in the external data file */
   bool zero_tail; /* what the file grows by reads as zeroes */
+  bool adopting;  /* nothing below free_hint is to be taken */
 
   Qcow2Header header;
   GArray *extensions; /* Qcow2Extension */
@@ -321,6 +323,8 @@ bool qcow2_refcount_covered (const Qcow2 *q, uint64_t cluster);
 int qcow2_refcount_cover_self (Qcow2 *q, uint64_t cluster, GError **error);
 /* Makes every missing refcount block for [first, first + n), placing them behind that. */
 int qcow2_refcount_cover (Qcow2 *q, uint64_t first, uint64_t n, GError **error);
+/* The same, placing them at or behind @place. */
+int qcow2_refcount_cover_from (Qcow2 *q, uint64_t first, uint64_t n, uint64_t place, GError **error);
 /* Enlarges the refcount table to cover @cluster. */
 int qcow2_reftable_grow (Qcow2 *q, uint64_t cluster, GError **error);
 /* The first run of free clusters at or behind @from: at least 1 and at most @want, within one refcount block.
@@ -344,6 +348,9 @@ void qcow2_free_entry (Qcow2 *q, Qcow2Entry entry);
 void qcow2_keep_external (Qcow2 *q, uint64_t first, uint64_t count);
 /* Frees what is settled. */
 int qcow2_apply_freed (Qcow2 *q, GError **error);
+
+/* ---- adopt.c ---- */
+int qcow2_adopt (TnNode *node, uint64_t offset, uint64_t length, uint64_t place, GError **error);
 
 /* ---- write.c ---- */
 int qcow2_reserve (TnNode *node, uint64_t offset, uint64_t length, uint32_t flags, TnExtent *extent,

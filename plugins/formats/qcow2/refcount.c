@@ -192,7 +192,7 @@ qcow2_refcount_add (Qcow2 *q, uint64_t first, uint64_t n, int delta, GError **er
       return ret;
     }
   }
-  if (delta < 0) {
+  if (delta < 0 && !q->adopting) {
     q->free_hint = MIN (q->free_hint, first);
   }
   return 0;
@@ -328,8 +328,13 @@ next_place (Qcow2 *q, uint64_t *place, GError **error)
 int
 qcow2_refcount_cover (Qcow2 *q, uint64_t first, uint64_t n, GError **error)
 {
+  return qcow2_refcount_cover_from (q, first, n, first + n, error);
+}
+
+int
+qcow2_refcount_cover_from (Qcow2 *q, uint64_t first, uint64_t n, uint64_t place, GError **error)
+{
   const uint64_t last_block = (first + n - 1) >> q->block_bits;
-  uint64_t place = first + n;
   for (uint64_t block = first >> q->block_bits; block <= last_block; block++) {
     while (q->reftable[block] == 0) {
       int ret = next_place (q, &place, error);

@@ -212,7 +212,7 @@ qed_info (TnNode *node, TnInfo *info, GError **error)
 
 static const TnFormatOps qed_ops = {
   .size = sizeof (TnFormatOps),
-  .flags = TN_FORMAT_BACKING | TN_FORMAT_GROWS,
+  .flags = TN_FORMAT_BACKING | TN_FORMAT_GROWS | TN_FORMAT_NO_GAPS,
   .instance_size = sizeof (Qed),
   .open = qed_open,
   .close = qed_close,
@@ -220,6 +220,7 @@ static const TnFormatOps qed_ops = {
   .map = qed_map,
   .reserve = qed_reserve,
   .commit = qed_commit,
+  .adopt = qed_adopt,
   .cancel = qed_cancel,
   .unmap = qed_unmap,
   .flush = qed_flush,

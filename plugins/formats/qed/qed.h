@@ -107,6 +107,9 @@ int qed_reserve (TnNode *node, uint64_t offset, uint64_t length, uint32_t flags,
 int qed_commit (TnNode *node, TnExtent *extents, size_t n, GError **error);
 void qed_cancel (TnNode *node, TnExtent *extents, size_t n);
 
+/* ---- adopt.c ---- */
+int qed_adopt (TnNode *node, uint64_t offset, uint64_t length, uint64_t place, GError **error);
+
 /* ---- the other callbacks ---- */
 int qed_map (TnNode *node, uint64_t offset, uint64_t length, uint32_t flags, TnExtent *extent,
              GError **error);

@@ -16,8 +16,7 @@ vdi_use (Vdi *v, uint32_t place)
   v->used[place / 8] |= (uint8_t) (1u << (place % 8));
 }
 
-/* Finds all places in use. */
-static int
+int
 vdi_scan (Vdi *v, GError **error)
 {
   uint32_t used = 0;
@@ -52,6 +51,19 @@ vdi_scan (Vdi *v, GError **error)
   v->used = g_steal_pointer (&bits);
   v->scanned = true;
   return 0;
+}
+
+void
+vdi_take_place (Vdi *v, uint32_t place)
+{
+  if (place >= v->next) {
+    v->holes += place - v->next;
+    v->next = place + 1;
+  } else {
+    v->holes--;
+  }
+  v->hole_hint = 0;
+  vdi_use (v, place);
 }
 
 /* The first place of a run of at most *n free ones; gaps are filled first. */

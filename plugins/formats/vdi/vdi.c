@@ -118,7 +118,7 @@ static const TnOption vdi_options[] = {
 
 static const TnFormatOps vdi_ops = {
   .size = sizeof (TnFormatOps),
-  .flags = TN_FORMAT_BACKING | TN_FORMAT_GROWS,
+  .flags = TN_FORMAT_BACKING | TN_FORMAT_GROWS | TN_FORMAT_NO_GAPS,
   .instance_size = sizeof (Vdi),
   .open = vdi_open,
   .close = vdi_close,
@@ -126,6 +126,7 @@ static const TnFormatOps vdi_ops = {
   .map = vdi_map,
   .reserve = vdi_reserve,
   .commit = vdi_commit,
+  .adopt = vdi_adopt,
   .cancel = vdi_cancel,
   .unmap = vdi_unmap,
   .flush = vdi_flush,

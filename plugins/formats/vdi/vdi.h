@@ -73,7 +73,14 @@ const char *vdi_entry_fault (const Vdi *v, uint32_t entry);
 int vdi_map (TnNode *node, uint64_t offset, uint64_t length, uint32_t flags, TnExtent *extent,
              GError **error);
 
+/* adopt.c */
+int vdi_adopt (TnNode *node, uint64_t offset, uint64_t length, uint64_t place, GError **error);
+
 /* alloc.c */
+/* Finds all places in use, once. */
+int vdi_scan (Vdi *v, GError **error);
+/* Takes that very place, which must be free. */
+void vdi_take_place (Vdi *v, uint32_t place);
 int vdi_set_entry (Vdi *v, uint64_t block, uint32_t entry, GError **error);
 int vdi_flush_state (Vdi *v, GError **error);
 int vdi_reserve (TnNode *node, uint64_t offset, uint64_t length, uint32_t flags, TnExtent *extent,

@@ -160,6 +160,7 @@ static const TnFormatOps vhdx_ops = {
   .map = vhdx_map,
   .reserve = vhdx_reserve,
   .commit = vhdx_commit,
+  .adopt = vhdx_adopt,
   .cancel = vhdx_cancel,
   .unmap = vhdx_unmap,
   .flush = vhdx_flush,

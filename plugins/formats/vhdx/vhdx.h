@@ -155,6 +155,9 @@ int vhdx_flush_state (Vhdx *v, GError **error);
 int vhdx_reserve (TnNode *node, uint64_t offset, uint64_t length, uint32_t flags, TnExtent *extent,
                   GError **error);
 int vhdx_commit (TnNode *node, TnExtent *extents, size_t n, GError **error);
+/* adopt.c */
+int vhdx_adopt (TnNode *node, uint64_t offset, uint64_t length, uint64_t place, GError **error);
+
 void vhdx_cancel (TnNode *node, TnExtent *extents, size_t n);
 int vhdx_unmap (TnNode *node, uint64_t offset, uint64_t length, uint32_t flags, GError **error);
 

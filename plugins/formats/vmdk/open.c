@@ -283,7 +283,7 @@ vmdk_reopen (TnNode *node, const TnOptions *options, uint32_t flags, GError **er
 
 static const TnFormatOps vmdk_ops = {
   .size = sizeof (TnFormatOps),
-  .flags = TN_FORMAT_BACKING | TN_FORMAT_PACKS | TN_FORMAT_GROWS,
+  .flags = TN_FORMAT_BACKING | TN_FORMAT_PACKS | TN_FORMAT_GROWS | TN_FORMAT_NO_GAPS,
   .instance_size = sizeof (Vmdk),
   .open = vmdk_open,
   .close = vmdk_close,
@@ -291,6 +291,7 @@ static const TnFormatOps vmdk_ops = {
   .map = vmdk_map,
   .reserve = vmdk_reserve,
   .commit = vmdk_commit,
+  .adopt = vmdk_adopt,
   .cancel = vmdk_cancel,
   .unmap = vmdk_unmap,
   .pack = vmdk_pack,

@@ -9,6 +9,7 @@
  * table.c       grain directories and grain tables
  * map.c         where guest bytes live
  * write.c       reserve, commit, cancel
+ * adopt.c       grains that are in the file already
  * unmap.c       zeroed grains and discards
  * stream.c      streamOptimized: packing, and the order of its parts in the file
  * create.c, layout.c, measure.c, check.c, info.c
@@ -209,6 +210,9 @@ int vmdk_reserve (TnNode *node, uint64_t offset, uint64_t length, uint32_t flags
                   GError **error);
 int vmdk_commit (TnNode *node, TnExtent *extents, size_t n, GError **error);
 void vmdk_cancel (TnNode *node, TnExtent *extents, size_t n);
+
+/* ---- adopt.c ---- */
+int vmdk_adopt (TnNode *node, uint64_t offset, uint64_t length, uint64_t place, GError **error);
 
 /* ---- unmap.c ---- */
 int vmdk_unmap (TnNode *node, uint64_t offset, uint64_t length, uint32_t flags, GError **error);

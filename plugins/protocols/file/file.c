@@ -2,6 +2,8 @@
 /* Files and block devices of the host. */
 #include "file.h"
 
+#include <tenon/inplace.h>
+
 #include <fcntl.h>
 #include <linux/magic.h>
 #include <sys/stat.h>
@@ -188,6 +190,9 @@ file_open_as (TnNode *node, const TnOptions *options, bool want_device, uint32_t
 
   if (filename == NULL || *filename == '\0')
     return tn_fail (error, TN_BLOCK_ERROR, EINVAL, "A file name is missing: give filename=PATH");
+  r = tn_inplace_finish (filename, (flags & TN_OPEN_WRITE) != 0, error);
+  if (r < 0)
+    return r;
   s->fd = file_open_fd (filename, want_device, flags, &st, error);
   if (s->fd < 0)
     return s->fd;
