@@ -56,6 +56,28 @@ tn_node_bitmap (TnNode *node, TnBitmapAction action, const char *name, uint64_t 
   return rc ? rc : tn_node_call_alone (node, bitmap_main, &change, error);
 }
 
+typedef struct Visit {
+  void (*visit) (const TnBitmap *bitmap, void *opaque);
+  void *opaque;
+} Visit;
+
+static int
+bitmaps_main (TnNode *node, void *opaque, GError **error)
+{
+  const Visit *call = opaque;
+  return node->format.bitmaps (node, call->visit, call->opaque, error);
+}
+
+int
+tn_node_bitmaps (TnNode *node, void (*visit) (const TnBitmap *bitmap, void *opaque), void *opaque,
+                 GError **error)
+{
+  if (!node->is_format || !node->format.bitmaps)
+    return 0; /* it has none */
+  Visit call = { visit, opaque };
+  return tn_node_call (node, bitmaps_main, &call, error);
+}
+
 typedef struct Merge {
   TnNode *from;
   const char *name, *from_name;

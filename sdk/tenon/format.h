@@ -138,6 +138,9 @@ typedef struct TnFormatOps {
    * adopted. -ERANGE without an error: the format cannot name that place.  In-place conversion calls this on
    * images that were just made. */
   int (*adopt) (TnNode *node, uint64_t offset, uint64_t length, uint64_t place, GError **error);
+  /** Tells of every bitmap in the image. */
+  int (*bitmaps) (TnNode *node, void (*visit) (const TnBitmap *bitmap, void *opaque), void *opaque,
+                  GError **error);
 } TnFormatOps;
 
 #endif

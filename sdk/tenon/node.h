@@ -306,6 +306,17 @@ TN_API int tn_node_set_backing_reference (TnNode *node, const char *filename, co
 TN_API int tn_node_replace_backing (TnNode *node, TnNode *backing, GError **error);
 /** Drops all data of this layer, so that every byte comes from the backing node. */
 TN_API int tn_node_make_empty (TnNode *node, GError **error);
+/** A dirty bitmap that an image keeps. */
+typedef struct TnBitmap {
+  uint32_t size;     /**< sizeof (TnBitmap) of the core */
+  bool recording;    /**< marks what is written */
+  bool inconsistent; /**< was not stored when it should have been: what it says cannot be trusted */
+  const char *name;
+  uint64_t granularity; /**< bytes per bit */
+} TnBitmap;
+/** Tells of every dirty bitmap of the image; none when its format has no such thing. */
+TN_API int tn_node_bitmaps (TnNode *node, void (*visit) (const TnBitmap *bitmap, void *opaque), void *opaque,
+                            GError **error);
 typedef enum TnBitmapAction {
   TN_BITMAP_ADD = 1,
   TN_BITMAP_REMOVE = 2,

@@ -43,6 +43,27 @@ put_bitmaps (Qcow2 *q, TnJson *json, GError **error)
   return 0;
 }
 
+int
+qcow2_bitmaps (TnNode *node, void (*visit) (const TnBitmap *bitmap, void *opaque), void *opaque,
+               GError **error)
+{
+  Qcow2 *q = tn_node_state (node);
+  g_autoptr (GArray) list = NULL;
+  int ret = q->bitmap_count ? qcow2_bitmaps_read (q, &list, error) : 0;
+  for (guint i = 0; list && i < list->len; i++) {
+    const Qcow2Bitmap *stored = &g_array_index (list, Qcow2Bitmap, i);
+    const TnBitmap bitmap = {
+      .size = sizeof bitmap,
+      .recording = stored->flags & QCOW2_BITMAP_AUTO,
+      .inconsistent = stored->flags & QCOW2_BITMAP_IN_USE,
+      .name = stored->name,
+      .granularity = 1ull << (stored->granularity_bits & 63),
+    };
+    visit (&bitmap, opaque);
+  }
+  return ret;
+}
+
 /* In the order in which QEMU has them. */
 static int
 put_version3 (Qcow2 *q, TnJson *json, GError **error)

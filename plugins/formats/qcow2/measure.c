@@ -56,6 +56,34 @@ used_bytes (TnNode *source, uint64_t cluster, uint64_t *used, GError **error)
   return 0;
 }
 
+typedef struct BitmapSizes {
+  uint64_t size, cluster; /* of the disk, and of the clusters that the bitmaps go to */
+  uint64_t bytes, directory;
+} BitmapSizes;
+
+/* Every bit of it stored, its table and its place in the directory. */
+static void
+add_bitmap (const TnBitmap *bitmap, void *opaque)
+{
+  BitmapSizes *sizes = opaque;
+  if (bitmap->granularity == 0) {
+    return;
+  }
+  const uint64_t bits = (sizes->size + bitmap->granularity - 1) / bitmap->granularity;
+  const uint64_t pages = round_up ((bits + 7) / 8, sizes->cluster);
+  sizes->bytes += pages + round_up (pages / sizes->cluster * 8, sizes->cluster);
+  sizes->directory += round_up (QCOW2_BITMAP_ENTRY_FIXED + strlen (bitmap->name), 8);
+}
+
+static int
+measure_bitmaps (TnNode *source, uint64_t cluster, uint64_t *bytes, GError **error)
+{
+  BitmapSizes sizes = { .size = tn_node_size (source), .cluster = cluster };
+  int ret = tn_node_bitmaps (source, add_bitmap, &sizes, error);
+  *bytes = sizes.bytes + round_up (sizes.directory, cluster);
+  return ret;
+}
+
 int
 qcow2_measure (const TnOptions *options, TnNode *source, uint64_t size, TnMeasure *measure, GError **error)
 {
@@ -86,6 +114,6 @@ qcow2_measure (const TnOptions *options, TnNode *source, uint64_t size, TnMeasur
   measure->required = measure->fully_allocated - virtual_size + required;
   const bool may_have_bitmaps =
       source && layout.version >= 3 && g_strcmp0 (tn_node_class_name (source), "qcow2") == 0;
-  measure->bitmaps = may_have_bitmaps ? 0 : UINT64_MAX;
-  return 0;
+  measure->bitmaps = UINT64_MAX;
+  return may_have_bitmaps ? measure_bitmaps (source, cluster, &measure->bitmaps, error) : 0;
 }

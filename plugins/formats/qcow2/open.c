@@ -552,6 +552,7 @@ static const TnFormatOps qcow2_ops = {
   .bitmap_visit = qcow2_bitmap_visit,
   .bitmap_mark = qcow2_bitmap_mark,
   .adopt = qcow2_adopt,
+  .bitmaps = qcow2_bitmaps,
 };
 
 static const char *const compat_choices[] = { "0.10", "1.1", "v2", "v3", NULL };

@@ -446,6 +446,8 @@ int qcow2_measure (const TnOptions *options, TnNode *source, uint64_t size, TnMe
 /* Bytes of a fully allocated image. */
 uint64_t qcow2_full_size (uint64_t size, uint32_t cluster_bits, uint32_t refcount_order, bool extended);
 int qcow2_info (TnNode *node, TnInfo *info, GError **error);
+int qcow2_bitmaps (TnNode *node, void (*visit) (const TnBitmap *bitmap, void *opaque), void *opaque,
+                   GError **error);
 char *qcow2_info_specific (TnNode *node, GError **error);
 int qcow2_set_backing (TnNode *node, const char *filename, const char *format, GError **error);
 int qcow2_make_empty (TnNode *node, GError **error);
