@@ -54,9 +54,10 @@ check_combination (const Convert *convert, GError **error)
 {
   const CliArgs *args = convert->args;
   bool no_create = cli_flag (args, "no-create");
-  if (cli_flag (args, "bitmaps") || cli_flag (args, "skip-broken-bitmaps"))
-    return tn_fail (error, TN_OPTION_ERROR, ENOTSUP,
-                    "--bitmaps: dirty bitmaps cannot be copied yet; use qemu-img convert");
+  if (cli_flag (args, "skip-broken-bitmaps") && !cli_flag (args, "bitmaps"))
+    return tn_fail (error, TN_OPTION_ERROR, EINVAL, "--skip-broken-bitmaps is for --bitmaps");
+  if (cli_flag (args, "bitmaps") && convert->n_sources > 1)
+    return tn_fail (error, TN_OPTION_ERROR, EINVAL, "--bitmaps is for a single image");
   if (cli_flag (args, "copy-range") && cli_flag (args, "sparse"))
     return tn_fail (error, TN_OPTION_ERROR, EINVAL,
                     "-C (--copy-range) finds no zeroes in data and cannot be combined with -S");
@@ -132,6 +133,10 @@ check_target_format (const Convert *convert, GError **error)
   if (ret < 0)
     return ret;
   const TnFormatOps *ops = class->ops;
+  if (cli_flag (convert->args, "bitmaps") && !ops->bitmap)
+    return tn_fail (error, TN_OPTION_ERROR, ENOTSUP,
+                    "format '%s' cannot hold dirty bitmaps; leave out --bitmaps or choose another -O",
+                    class->name);
   if (cli_flag (convert->args, "compress") && !(ops->flags & TN_FORMAT_PACKS))
     return tn_fail (error, TN_OPTION_ERROR, ENOTSUP,
                     "format '%s' cannot hold compressed data; leave out -c or choose another -O",
@@ -399,8 +404,10 @@ report (Convert *convert)
 static int
 convert (Convert *convert, GError **error)
 {
-  bool verified = cli_flag (convert->args, "verify");
+  bool verified = cli_flag (convert->args, "verify"), bitmaps = cli_flag (convert->args, "bitmaps");
   int ret = open_sources (convert, error);
+  if (ret >= 0 && bitmaps)
+    ret = img_bitmaps_check (convert->args, convert->sources[0], error);
   if (ret >= 0 && cli_flag (convert->args, "sha256"))
     ret = img_digest_new ("sha256", &convert->digest, error);
   if (ret >= 0) {
@@ -410,6 +417,8 @@ convert (Convert *convert, GError **error)
   }
   if (ret >= 0)
     ret = copy (convert, error);
+  if (ret >= 0 && bitmaps)
+    ret = img_bitmaps_copy (convert->sources[0], convert->target.node, error);
   if (ret >= 0 && verified)
     ret = verify (convert, error);
   if (ret >= 0)
@@ -502,8 +511,8 @@ static const CliOption convert_options[] = {
   { "resume", 0, NULL, "go on with an interrupted conversion, and be ready to be interrupted", NULL },
   { "checkpoint", 0, "SIZE", "with --resume: data that may have to be copied again (default: 256M)", NULL },
   { "salvage", 0, NULL, "what cannot be read becomes zeroes", NULL },
-  { "bitmaps", 0, NULL, "copy dirty bitmaps (not supported yet)", NULL },
-  { "skip-broken-bitmaps", 0, NULL, "with --bitmaps", NULL },
+  { "bitmaps", 0, NULL, "copy the dirty bitmaps, too", NULL },
+  { "skip-broken-bitmaps", 0, NULL, "with --bitmaps: leave out those that are inconsistent", NULL },
   { 0 }
 };
 

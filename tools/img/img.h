@@ -58,6 +58,11 @@ bool img_target_is_zero (const ImgTarget *target);
  * Returns the exit status. */
 int img_target_finish (ImgTarget *target, int status);
 
+/* Copying dirty bitmaps (bitmap-copy.c).  Whether all can be, but for those that --skip-broken-bitmaps leaves
+ * out. */
+int img_bitmaps_check (CliArgs *args, TnNode *source, GError **error);
+int img_bitmaps_copy (TnNode *source, TnNode *target, GError **error);
+
 /* The record of an interrupted conversion (resume.c). */
 typedef struct ImgResume {
   char *path;        /* of the record */
