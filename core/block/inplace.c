@@ -171,7 +171,9 @@ check_belongs (const Change *change, const struct stat *file, const struct stat 
   const InplaceJournal *j = &change->journal;
   const uint64_t size = (uint64_t) file->st_size;
   uint8_t samples[INPLACE_DIGEST];
-  bool fits = (size == j->old_size || size == j->new_size) && file->st_uid == journal->st_uid;
+  /* Writes may reach the disk in another order than changes of the size. */
+  bool fits = size >= MIN (j->old_size, j->new_size) && size <= MAX (j->old_size, j->new_size)
+              && file->st_uid == journal->st_uid;
   if (fits) {
     const int ret = inplace_sample (change->fd, change->path, j, samples, error);
     if (ret < 0)
@@ -224,7 +226,12 @@ finish_locked (Change *change, GError **error)
     ret = fail_errno (change->name, "could not be removed", error);
   if (ret == 0)
     ret = sync_folder_of (change->name, error);
-  return ret < 0 ? ret : 1;
+  if (ret < 0)
+    return ret;
+  /* Where the journal was made, when that could not be removed in time. */
+  g_autofree char *folder = g_strconcat (change->name, TN_INPLACE_SHADOW_SUFFIX, NULL);
+  (void) rmdir (folder);
+  return 1;
 }
 
 int

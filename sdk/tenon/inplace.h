@@ -15,6 +15,8 @@
 
 /** Appended to a file's name, links followed. */
 #define TN_INPLACE_SUFFIX ".tenon-convert"
+/** Appended to that: a folder in which a shadow file may be made; tn_inplace_finish() removes it if it is empty. */
+#define TN_INPLACE_SHADOW_SUFFIX ".new"
 
 typedef struct TnRange {
   uint64_t offset, length;

@@ -2,12 +2,14 @@
 /*
  * In-place conversion to formats that want every place in the file to belong to something.
  *
- * Holes of a sparse file, and places whose contents have moved, become units of zeroes: their space is given
- * back to the file system all the same.
+ * Holes of a sparse file, and places of old metadata, are given to units that must move.  What remains
+ * becomes units of zeroes: its space is given back to the file system all the same.
  */
 #include "in-place.h"
 
-/* Places of units, ascending, that some unit of the disk has; and (as offsets) units that have none. */
+/* Places that some unit of the disk has, ascending; and (as offsets) units that have none, those that move
+ * first.
+ */
 typedef struct Units {
   GArray *places, *empty; /* TnRange */
 } Units;
@@ -27,10 +29,38 @@ add (GArray *list, uint64_t offset, uint64_t length)
 }
 
 /* Whole units only: the last one of the disk may be shorter. */
+static void
+add_empty (const InPlaceLayout *layout, Units *units, uint64_t offset, uint64_t end)
+{
+  if (end > offset && end - offset >= layout->unit)
+    add (units->empty, offset, (end - offset) / layout->unit * layout->unit);
+}
+
+/* What lies between ranges that move; *next is the first of these that may reach behind @offset. */
+static void
+add_unmoved (const InPlaceLayout *layout, Units *units, guint *next, uint64_t offset, uint64_t end)
+{
+  for (; *next < layout->moved->len; ++*next) {
+    const TnRange *range = &g_array_index (layout->moved, TnRange, *next);
+    if (range->offset >= end)
+      break;
+    add_empty (layout, units, offset, range->offset);
+    offset = MAX (offset, range->offset + range->length);
+    if (offset >= end)
+      return;
+  }
+  add_empty (layout, units, offset, end);
+}
+
 static int
 look (const InPlaceLayout *layout, Units *units, GError **error)
 {
   const uint64_t size = tn_node_size (layout->target);
+  guint next = 0;
+  for (guint i = 0; i < layout->moved->len; i++) {
+    const TnRange *range = &g_array_index (layout->moved, TnRange, i);
+    add_empty (layout, units, range->offset, range->offset + range->length);
+  }
   for (uint64_t at = 0; at < size;) {
     TnExtent extent;
     const int ret = tn_node_map (layout->target, at, size - at, 0, &extent, error);
@@ -40,8 +70,8 @@ look (const InPlaceLayout *layout, Units *units, GError **error)
     if (extent.kind == TN_EXTENT_DATA)
       add (units->places, extent.source_offset + skip,
            (length + layout->unit - 1) / layout->unit * layout->unit);
-    else if (length >= layout->unit)
-      add (units->empty, at, length - length % layout->unit);
+    else
+      add_unmoved (layout, units, &next, at, at + length);
     at += length;
   }
   g_array_sort (units->places, compare_ranges);

@@ -21,7 +21,7 @@
 #include <sys/statvfs.h>
 #include <unistd.h>
 
-#define SHADOW_SUFFIX TN_INPLACE_SUFFIX ".new"
+#define SHADOW_SUFFIX TN_INPLACE_SUFFIX TN_INPLACE_SHADOW_SUFFIX
 #define STATIC_UNIT 4096u
 #define METADATA_ROOM (4u << 20)
 
@@ -90,10 +90,36 @@ find_image (InPlace *job, GError **error)
 static void
 remove_shadow (const InPlace *job)
 {
-  if (job->shadow == NULL)
+  GDir *dir = job->folder ? g_dir_open (job->folder, 0, NULL) : NULL;
+  const char *name;
+  if (dir == NULL)
     return;
-  (void) unlink (job->shadow);
+  while ((name = g_dir_read_name (dir)) != NULL) {
+    g_autofree char *path = g_build_filename (job->folder, name, NULL);
+    (void) unlink (path);
+  }
+  g_dir_close (dir);
   (void) rmdir (job->folder);
+}
+
+/* Some kinds of images are several files; only one can take the place of the old one. */
+static int
+check_single_file (const InPlace *job, GError **error)
+{
+  unsigned n = 0;
+  GDir *dir = g_dir_open (job->folder, 0, error);
+  if (dir == NULL)
+    return -EIO;
+  while (g_dir_read_name (dir))
+    n++;
+  g_dir_close (dir);
+  if (n == 1)
+    return 0;
+  return tn_fail (
+      error, TN_BLOCK_ERROR, ENOTSUP,
+      "%s: cannot be converted in place: an image of format '%s' with these options is several files; "
+      "choose another kind (-o help), or copy it with tenon-img convert",
+      job->name, job->format);
 }
 
 static int
@@ -165,6 +191,8 @@ make_shadow (InPlace *job, GError **error)
     return tn_fail_errno (error, TN_BLOCK_ERROR, errno, "Could not make the folder '%s'", job->folder);
   int ret = tn_image_create (job->shadow, job->format, job->options,
                              (job->source.size + 511) & ~(uint64_t) 511, error);
+  if (ret == 0)
+    ret = check_single_file (job, error);
   if (ret == 0)
     ret = open_target (job, error);
   if (ret == 0)
@@ -255,10 +283,10 @@ build (InPlace *job, GError **error)
     ret = in_place_adopt (&job->layout, &job->source, error);
   if (ret == 0)
     ret = check_room (job, error);
-  if (ret == 0)
-    ret = in_place_move (&job->layout, &job->source, error);
   if (ret == 0 && wants_no_gaps (job->layout.target))
     ret = in_place_fill_gaps (&job->layout, error);
+  if (ret == 0)
+    ret = in_place_move (&job->layout, &job->source, error);
   if (ret == 0)
     ret = check_shadow (job, error);
   if (ret < 0)

@@ -40,8 +40,8 @@ int in_place_adopt (InPlaceLayout *layout, const InPlaceSource *source, GError *
 /* Writes what must move to where the target wants it. */
 int in_place_move (const InPlaceLayout *layout, const InPlaceSource *source, GError **error);
 
-/* Gives places between @layout->occupied and its end that nothing has to units of the disk that read as
- * zeroes, as far as there are such; they stay holes. */
+/* Gives places before @layout->end that nothing has to units that must move, then to units that read as
+ * zeroes, as far as there are such.  After in_place_adopt(), before in_place_move(). */
 int in_place_fill_gaps (InPlaceLayout *layout, GError **error);
 
 /* `convert --in-place`: returns the exit status. */
