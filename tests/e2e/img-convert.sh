@@ -1,6 +1,6 @@
 #!/bin/sh
 # SPDX-License-Identifier: LGPL-2.1-or-later
-# What tenon-img convert does beyond qemu-img: --sha256, --verify.
+# What tenon-img convert does beyond qemu-img: --sha256, --verify, standard input and output.
 . "$(dirname "$0")/img-common.sh"
 
 has_qcow2 || skip_all 'there is no qcow2 plugin'
@@ -74,5 +74,55 @@ yes | head -c 16M > lies.raw
 refused 1 'first difference is at offset 716800' convert --verify -n --target-is-zero -O raw disk.raw lies.raw
 refused 1 'cannot be combined with --sha256' convert -C --sha256 -O raw disk.raw x.raw
 refused 1 'cannot be combined with --salvage' convert --verify --salvage -O raw disk.raw x.raw
+check 'nothing was made by what was refused' test ! -e x.raw
+
+# Standard output: raw as it is read, other formats from a temporary file.
+TMPDIR=$scratch/tmp
+export TMPDIR
+mkdir tmp
+piped () {
+  title=$1
+  wanted=$2
+  shift 2
+  [ "$("$@" 2> diff.out | sha256sum | cut -d' ' -f1)" = "$wanted" ]
+  verdict $? "$title"
+}
+piped 'raw to standard output' "$disk" "$img" convert -O raw disk.qcow2 -
+piped 'raw to /dev/stdout' "$disk" "$img" convert -O raw -m 1 disk.vmdk /dev/stdout
+piped 'several images to standard output' "$(cat disk.raw disk.raw | sha256sum | cut -d' ' -f1)" "$img" convert -O raw disk.raw disk.qcow2 -
+piped 'a length that is no whole sector' "$(sum odd-plain.raw)" "$img" convert -O raw odd.raw -
+"$img" convert -O raw disk.qcow2 - | head -c 100000 > head.raw
+cmp -n 100000 head.raw disk.raw > diff.out
+verdict $? 'the reader may go away'
+"$img" convert -O raw disk.qcow2 - 2> ours.err > /dev/full
+[ $? -eq 1 ] && [ "$(wc -l < ours.err)" -eq 1 ] && grep -q 'cannot write to standard output' ours.err
+verdict $? 'a reader that is full is an error'
+for target in '-O vmdk -o subformat=streamOptimized' '-O qcow2 -c' '-O vdi' '-O cso' '-O lz4'; do
+  case $target in
+    *cso | *lz4) "$img" convert $target disk.raw probe.img 2> /dev/null || { skip "$target" 'not written by this build'; continue; } ;;
+  esac
+  "$img" convert $target disk.raw - > piped.img 2> diff.out && "$img" compare -q piped.img disk.raw >> diff.out 2>&1
+  verdict $? "$target to standard output"
+done
+
+# Standard input.
+check_piped () {
+  title=$1
+  shift
+  cat disk.raw | "$@" > diff.out 2>&1
+  verdict $? "$title"
+}
+check_piped 'raw from a pipe' "$img" convert -f raw -O qcow2 - piped.qcow2
+check 'has the contents' "$img" compare -q piped.qcow2 disk.raw
+check_piped 'raw from /dev/stdin, compressed and verified' "$img" convert -f raw -c --verify -O qcow2 /dev/stdin piped2.qcow2
+check 'has the contents' "$img" compare -q piped2.qcow2 disk.raw
+cat disk.qcow2 | "$img" convert -f qcow2 -O raw - - 2> diff.out | cmp - disk.raw >> diff.out 2>&1
+verdict $? 'from a pipe to a pipe'
+"$img" convert -f raw -O raw /dev/stdin file.raw < disk.raw 2> diff.out && cmp file.raw disk.raw >> diff.out
+verdict $? 'a file as standard input'
+refused 1 'can be read once' convert -f raw -O raw - - x.raw
+refused 1 'exclude each other' convert --sha256 -O raw disk.raw -
+refused 1 'leave out --resume' convert --resume -f raw -O raw - x.raw
+check 'no temporary file is left' test -z "$(ls tmp)"
 check 'nothing was made by what was refused' test ! -e x.raw
 finish

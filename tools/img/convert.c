@@ -2,6 +2,10 @@
 /* tenon-img convert */
 #include "in-place.h"
 #include "progress.h"
+#include "stream.h"
+
+#include <signal.h>
+#include <unistd.h>
 
 #include <tenon/copy.h>
 #include <tenon/format.h>
@@ -22,6 +26,9 @@ typedef struct Convert {
   uint64_t size;     /* of the sources together */
   ImgDigest *digest; /* of what is copied, or NULL */
   ImgResume resume;  /* with target.resumable */
+  int stream_failed; /* errno value of writing to standard output */
+  int spool;         /* what has come from standard input */
+  char *spool_name;
 } Convert;
 
 /* ---- What was asked for ---- */
@@ -86,6 +93,21 @@ check_combination (const Convert *convert, GError **error)
   if (no_create && cli_flag (args, "options"))
     return tn_fail (error, TN_OPTION_ERROR, EINVAL,
                     "-o is for making the target and cannot be combined with -n");
+  return 0;
+}
+
+static int
+check_stream (const Convert *convert, GError **error)
+{
+  static const char *const excluded[] = { "sha256",   "verify", "resume", "no-create",
+                                          "progress", "output", NULL };
+  for (unsigned i = 0; convert->target.stream && excluded[i]; i++)
+    if (cli_flag (convert->args, excluded[i]))
+      return tn_fail (error, TN_OPTION_ERROR, EINVAL,
+                      "--%s and a target on standard output exclude each other", excluded[i]);
+  if (convert->target.stream && isatty (STDOUT_FILENO))
+    return tn_fail (error, TN_OPTION_ERROR, EINVAL,
+                    "an image is not for a terminal; redirect standard output");
   return 0;
 }
 
@@ -174,11 +196,14 @@ parse (Convert *convert, GError **error)
     convert->target.format = "raw";
   convert->target.image_opts = cli_flag (args, "target-image-opts");
   convert->target.name = args->words[args->n_words - 1];
+  convert->target.stream = !convert->target.image_opts && img_is_stdout (convert->target.name);
   convert->target.resumable = cli_flag (args, "resume");
   convert->n_sources = args->n_words - 1;
   int ret = parse_numbers (convert, error);
   if (ret >= 0)
     ret = check_combination (convert, error);
+  if (ret >= 0)
+    ret = check_stream (convert, error);
   if (ret >= 0)
     ret = check_backing (convert, error);
   if (ret >= 0)
@@ -192,6 +217,25 @@ parse (Convert *convert, GError **error)
 }
 
 /* ---- Sources and target ---- */
+
+/* The name to open source @word by; what comes from a pipe is kept in a file first. */
+static int
+source_name (Convert *convert, const char *word, const char **name, GError **error)
+{
+  *name = word;
+  if (cli_flag (convert->args, "image-opts") || !img_is_stdin (word))
+    return 0;
+  if (convert->spool_name)
+    return tn_fail (error, TN_OPTION_ERROR, EINVAL, "standard input can be read once only");
+  if (cli_flag (convert->args, "resume"))
+    return tn_fail (error, TN_OPTION_ERROR, EINVAL,
+                    "standard input cannot be read again; leave out --resume");
+  int ret = img_spool_make (&convert->spool, &convert->spool_name, error);
+  if (ret >= 0)
+    ret = img_spool_stdin (convert->spool, error);
+  *name = convert->spool_name;
+  return ret;
+}
 
 static int
 open_sources (Convert *convert, GError **error)
@@ -207,12 +251,16 @@ open_sources (Convert *convert, GError **error)
   if (ret >= 0 && snapshot)
     ret = img_snapshot_option (snapshot, options, error);
   for (unsigned i = 0; i < convert->n_sources && ret >= 0; i++) {
-    ret = cli_open_as (args, args->words[i], image_opts, format, options, cache.open_flags,
-                       &convert->sources[i], error);
+    const char *name;
+    ret = source_name (convert, args->words[i], &name, error);
+    if (ret < 0)
+      return ret;
+    ret =
+        cli_open_as (args, name, image_opts, format, options, cache.open_flags, &convert->sources[i], error);
     if (ret >= 0
         && __builtin_add_overflow (convert->size, tn_node_size (convert->sources[i]), &convert->size))
       return tn_fail (error, TN_OPTION_ERROR, EFBIG, "the images together are larger than any disk can be");
-    if (ret >= 0 && !convert->target.image_opts)
+    if (ret >= 0 && !convert->target.image_opts && !convert->target.stream)
       ret = img_check_not_source (convert->target.name, convert->sources[i], error);
   }
   return ret;
@@ -246,6 +294,11 @@ prepare_target (Convert *convert, GError **error)
   ImgTarget *target = &convert->target;
   if (target->resumable)
     return prepare_resumable (convert, error);
+  if (target->stream) {
+    int ret = img_target_stream (target, convert->size, error);
+    if (ret < 0 || target->node)
+      return ret;
+  }
   if (!cli_flag (convert->args, "no-create"))
     return img_target_create (target, convert->options, (convert->size + 511) & ~(uint64_t) 511, error);
   int ret = img_target_open (target, error);
@@ -269,7 +322,7 @@ show_progress (uint64_t done, void *opaque)
 {
   Convert *convert = opaque;
   cli_progress_set (&convert->progress, done);
-  return cli_progress_stop (&convert->progress);
+  return convert->stream_failed ? -convert->stream_failed : cli_progress_stop (&convert->progress);
 }
 
 static void
@@ -285,7 +338,28 @@ static void
 show_content (const void *data, uint64_t length, void *opaque)
 {
   Convert *convert = opaque;
-  img_digest_update (convert->digest, data, length);
+  if (convert->digest)
+    img_digest_update (convert->digest, data, length);
+  else if (!convert->stream_failed)
+    convert->stream_failed = img_stream_write (data, length);
+}
+
+static bool
+is_raw_stream (const Convert *convert)
+{
+  return convert->target.stream && !convert->target.spool_name;
+}
+
+/* The rest of the last sector, or why there is none. */
+static int
+end_raw_stream (Convert *convert, int ret, GError **error)
+{
+  if (ret >= 0 && !convert->stream_failed)
+    convert->stream_failed = img_stream_write (NULL, -convert->size & 511);
+  if (!convert->stream_failed)
+    return ret;
+  g_clear_error (error);
+  return img_stream_fail (convert->stream_failed, error);
 }
 
 static int
@@ -329,17 +403,19 @@ copy (Convert *convert, GError **error)
   job->target = target;
   job->progress = show_progress;
   job->unreadable = show_unreadable;
-  job->content = convert->digest ? show_content : NULL;
+  job->content = convert->digest || is_raw_stream (convert) ? show_content : NULL;
   job->opaque = convert;
   /* What the new backing file is to provide, as the old one did, is not copied. */
   if (overlay && tn_options_has (convert->options, "backing_file"))
     job->base = tn_node_child (convert->sources[0], "backing");
-  if (!overlay && target_is_zero (convert))
+  if (!overlay && (is_raw_stream (convert) || target_is_zero (convert)))
     job->flags |= TN_COPY_TARGET_ZERO;
   if (convert->target.resumable)
     job->checkpoint = checkpoint;
   int ret = digest_earlier (convert, error);
-  return ret < 0 ? ret : tn_copy_run (job, error);
+  if (ret >= 0)
+    ret = tn_copy_run (job, error);
+  return is_raw_stream (convert) ? end_raw_stream (convert, ret, error) : ret;
 }
 
 /* ---- Proving ---- */
@@ -443,11 +519,13 @@ run (Convert *job)
   GError *error = NULL;
   job->sources = g_new0 (TnNode *, job->n_sources);
   int status = EXIT_SUCCESS;
+  if (job->target.stream)
+    signal (SIGPIPE, SIG_IGN); /* writing fails instead, and the command tidies up */
   if (convert (job, &error) < 0) {
     cli_progress_end (&job->progress, false);
     status = cli_fail (job->args, EXIT_FAILURE, &error);
   }
-  if (job->target.keep && status != EXIT_SUCCESS)
+  if (job->target.keep && job->target.resumable && status != EXIT_SUCCESS)
     img_resume_interrupt (&job->resume);
   status = img_target_finish (&job->target, status);
   img_resume_clear (&job->resume, status == EXIT_SUCCESS);
@@ -457,6 +535,9 @@ run (Convert *job)
   for (unsigned i = 0; i < job->n_sources; i++)
     tn_node_unref (job->sources[i]);
   g_free (job->sources);
+  if (job->spool_name)
+    close (job->spool);
+  g_free (job->spool_name);
   img_digest_free (job->digest);
   return status;
 }
@@ -526,6 +607,10 @@ const CliCommand img_convert = {
   .details =
       "Several images are copied one behind the other.  The target is on stable storage when the command\n"
       "ends with status 0 (unless -t unsafe is given), and is removed if it could not be completed.\n"
+      "FILENAME - (or /dev/stdin) is standard input, TARGET - (or /dev/stdout) standard output.  A raw "
+      "target is\n"
+      "written as it is read; other targets, and what comes from standard input, pass through a temporary\n"
+      "file in $TMPDIR.\n"
       "--resume keeps a record, TARGET.tenon-resume, of what is on stable storage.  The same command, given\n"
       "again after an interruption of any kind, goes on from there; sources and options must be the same.\n"
       "--sha256 counts areas of zeroes as what they are: for a raw target, it is the digest of the file.\n"
@@ -533,7 +618,8 @@ const CliCommand img_convert = {
       "and the offset of its first byte.\n"
       "\n"
       "convert --in-place -O FMT [-f FMT] [-o OPTIONS] FILENAME needs free space for metadata and for the\n"
-      "data that FMT cannot have where it is.  It may be interrupted anywhere: before its last step the image\n"
+      "data that FMT cannot have where it is.  It may be interrupted anywhere: before its last step the "
+      "image\n"
       "is as it was, from then on the same command (or opening the image for writing) finishes it.\n",
   .run = convert_run,
 };

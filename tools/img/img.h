@@ -41,11 +41,17 @@ typedef struct ImgTarget {
   bool keep;       /* not removed when the command fails */
   CliCache cache;
   TnOptions *secrets; /* that it was made with and is opened with */
+  bool stream; /* goes to standard output (stream.h): raw as it is read, else from the temporary file */
+  int spool;   /* that file, with stream and any other format than raw */
+  char *spool_name;
   TnNode *node;
 } ImgTarget;
 
 /* Makes the image (as the options say, with @size bytes) and opens it for writing. */
 int img_target_create (ImgTarget *target, TnOptions *options, uint64_t size, GError **error);
+/* Prepares for standard output: a name to create when the format needs a file, else the node that takes @size
+ * bytes and forgets them. */
+int img_target_stream (ImgTarget *target, uint64_t size, GError **error);
 /* Opens one that is there. */
 int img_target_open (ImgTarget *target, GError **error);
 /* Opens one that an earlier command made for the same purpose. */

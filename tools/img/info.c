@@ -164,19 +164,53 @@ write_json (TnJson *json, TnNode *node, const TnInfo *info, const char *specific
 
 /* ---- The chain ---- */
 
+typedef struct Branch {
+  CliArgs *args;
+  char *indent;
+} Branch;
+
+static void
+print_snapshot_line (const TnSnapshot *snapshot, void *opaque)
+{
+  Branch *branch = opaque;
+  cli_print (branch->args, "%s· snapshot %s '%s', %s\n", branch->indent, snapshot->id, snapshot->name,
+             cli_human_size (snapshot->virtual_size).text);
+}
+
+/* One image of the chain, its snapshots below it. */
+static void
+print_tree (CliArgs *args, TnNode *node, const TnInfo *info, unsigned depth)
+{
+  if (depth)
+    cli_print (args, "%*s└─ ", (int) (depth - 1) * 3, "");
+  cli_print (args, "%s: %s, %s", tn_node_filename (node), tn_node_class_name (node),
+             cli_human_size (info->virtual_size).text);
+  if (info->allocated != UINT64_MAX)
+    cli_print (args, ", %s on disk", cli_human_size (info->allocated).text);
+  cli_print (args, "%s%s%s\n", info->encrypted ? ", encrypted" : "",
+             info->dirty ? ", not cleanly shut down" : "", info->corrupt ? ", corrupt" : "");
+  g_autofree char *indent = g_strnfill (depth * 3, ' ');
+  Branch branch = { .args = args, .indent = indent };
+  tn_node_snapshots (node, print_snapshot_line, &branch, NULL);
+}
+
 static int
-describe (CliArgs *args, TnNode *node, TnJson *json, bool first, GError **error)
+describe (CliArgs *args, TnNode *node, TnJson *json, unsigned depth, GError **error)
 {
   TnInfo info = { .size = sizeof info };
   int ret = tn_node_info (node, &info, error);
   if (ret < 0)
     return ret;
+  if (cli_flag (args, "tree")) {
+    print_tree (args, node, &info, depth);
+    return 0;
+  }
   g_autofree char *specific = tn_node_info_specific (node, NULL);
   if (json) {
     write_json (json, node, &info, specific);
     return 0;
   }
-  if (!first)
+  if (depth)
     cli_print (args, "\n");
   print_human (args, node, &info, specific);
   return 0;
@@ -208,13 +242,13 @@ describe_all (CliArgs *args, TnJson *json, GError **error)
 {
   g_autoptr (TnNode) node = NULL;
   g_autoptr (GPtrArray) seen = g_ptr_array_new_with_free_func (g_free);
-  bool chain = cli_flag (args, "backing-chain");
+  bool chain = cli_flag (args, "backing-chain") || cli_flag (args, "tree");
   int ret = cli_open (args, args->words[0], TN_OPEN_NO_BACKING | TN_OPEN_NO_IO, &node, error);
   if (ret < 0)
     return ret;
   g_ptr_array_add (seen, g_strdup (tn_node_filename (node)));
-  for (bool first = true; node; first = false) {
-    ret = describe (args, node, json, first, error);
+  for (unsigned depth = 0; node; depth++) {
+    ret = describe (args, node, json, depth, error);
     TnNode *backing = NULL;
     if (ret >= 0 && chain)
       ret = open_backing (args, node, seen, &backing, error);
@@ -230,6 +264,10 @@ static int
 info_run (CliArgs *args)
 {
   GError *error = NULL;
+  if (cli_json (args) && cli_flag (args, "tree")) {
+    cli_error (args, "info: --tree is for people; with --output=json give --backing-chain");
+    return EXIT_FAILURE;
+  }
   if (!cli_json (args)) {
     if (describe_all (args, NULL, &error) >= 0)
       return EXIT_SUCCESS;
@@ -252,7 +290,9 @@ info_run (CliArgs *args)
 }
 
 static const CliOption info_options[] = {
-  { "backing-chain", 0, NULL, "describe the backing files too", NULL }, { 0 }
+  { "backing-chain", 0, NULL, "describe the backing files too", NULL },
+  { "tree", 0, NULL, "show the backing chain as a tree, a line for each image", NULL },
+  { 0 }
 };
 
 const CliCommand img_info = {

@@ -1,13 +1,13 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* tenon-img map */
-#include "img.h"
+#include "picture.h"
 
 #include <tenon/json.h>
 
 typedef struct MapEntry {
   uint64_t start, length;
   unsigned depth;
-  bool present, zero, data, has_offset;
+  bool present, zero, data, packed, has_offset;
   uint64_t offset;
   TnNode *host;
 } MapEntry;
@@ -41,6 +41,7 @@ look (TnNode *node, uint64_t offset, uint64_t length, MapEntry *entry, GError **
                        .present = status.allocated,
                        .zero = status.zero,
                        .data = status.data,
+                       .packed = status.packed,
                        .has_offset = status.has_offset,
                        .offset = status.host_offset,
                        .host = status.host };
@@ -131,13 +132,41 @@ print_map (MapPrinter *printer, TnNode *node, uint64_t start, uint64_t end, GErr
   return ret;
 }
 
+static ImgShade
+shade_of (const MapEntry *entry)
+{
+  if (!entry->present)
+    return IMG_SHADE_NOTHING;
+  if (entry->zero || !entry->data)
+    return IMG_SHADE_ZERO;
+  return entry->packed ? IMG_SHADE_PACKED : IMG_SHADE_DATA;
+}
+
+static int
+draw_map (const char *filename, TnNode *node, uint64_t start, uint64_t end, GError **error)
+{
+  g_autoptr (ImgPicture) picture = img_picture_new (node, start, end);
+  for (uint64_t at = start; at < end;) {
+    MapEntry entry;
+    int ret = look (node, at, end - at, &entry, error);
+    if (ret < 0)
+      return ret;
+    img_picture_add (picture, at, entry.length, shade_of (&entry), entry.depth);
+    at += entry.length;
+  }
+  return img_picture_write (picture, filename, error);
+}
+
 static int
 map (CliArgs *args, GError **error)
 {
+  const char *picture = cli_text (args, "picture");
   uint64_t start = 0, length = UINT64_MAX;
   int ret = cli_size (args, "start-offset", &start, error);
   if (ret >= 0)
     ret = cli_size (args, "max-length", &length, error);
+  if (ret >= 0 && picture)
+    ret = img_picture_check (picture, error);
   if (ret < 0)
     return ret;
   g_autoptr (TnNode) node = NULL;
@@ -146,6 +175,8 @@ map (CliArgs *args, GError **error)
     return ret;
   uint64_t size = tn_node_size (node);
   uint64_t end = start >= size ? start : start + MIN (length, size - start);
+  if (picture)
+    return draw_map (picture, node, start, end, error);
   MapPrinter printer = { .args = args, .json = cli_json (args) };
   return print_map (&printer, node, start, end, error);
 }
@@ -159,6 +190,7 @@ map_run (CliArgs *args)
 
 static const CliOption map_options[] = { { "start-offset", 's', "OFFSET", "where to begin", NULL },
                                          { "max-length", 'l', "SIZE", "how much to look at", NULL },
+                                         { "picture", 0, "FILE.svg", "draw a picture instead", NULL },
                                          { 0 } };
 
 const CliCommand img_map = {
@@ -169,5 +201,8 @@ const CliCommand img_map = {
   .max_words = 1,
   .standard = CLI_OPEN | CLI_OUTPUT,
   .options = map_options,
+  .details = "--picture draws the disk line by line: data in the colour of the image of the backing chain "
+             "that holds\n"
+             "it, compressed data hatched, zeroes, and what no image holds; the legend has the amounts.\n",
   .run = map_run,
 };

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* Targets: images that a command makes or fills. */
-#include "img.h"
+#include "stream.h"
 
 #include <sys/stat.h>
 #include <unistd.h>
@@ -55,6 +55,34 @@ img_target_reopen (ImgTarget *target, const TnOptions *options, GError **error)
 {
   target->secrets = key_secrets (options);
   return open_target (target, target->secrets, error);
+}
+
+int
+img_target_stream (ImgTarget *target, uint64_t size, GError **error)
+{
+  target->keep = true;
+  if (strcmp (target->format, "raw") != 0) {
+    int ret = img_spool_make (&target->spool, &target->spool_name, error);
+    if (ret >= 0)
+      target->name = target->spool_name;
+    return ret;
+  }
+  g_autofree char *options = g_strdup_printf ("driver=null-co,size=%" G_GUINT64_FORMAT, size);
+  return cli_open_as (target->args, options, true, NULL, NULL, TN_OPEN_WRITE, &target->node, error);
+}
+
+/* What is in the temporary file is what was asked for. */
+static int
+finish_stream (ImgTarget *target, int status)
+{
+  GError *error = NULL;
+  if (!target->spool_name)
+    return status;
+  if (status == EXIT_SUCCESS && img_stream_file (target->spool, &error) < 0)
+    status = cli_fail (target->args, EXIT_FAILURE, &error);
+  close (target->spool);
+  g_clear_pointer (&target->spool_name, g_free);
+  return status;
 }
 
 bool
@@ -123,6 +151,7 @@ img_target_finish (ImgTarget *target, int status)
     g_clear_error (&error);
   }
   target->node = NULL;
+  status = finish_stream (target, status);
   if (status != EXIT_SUCCESS && target->made && !target->keep)
     remove_target (target);
   return status;
