@@ -41,7 +41,7 @@ for colour, size in want.items():
 assert area['url(#packed1)'] * cell == 2 << 20, area
 assert sum(area.values()) >= 128 * 63, area
 legend = '\n'.join(texts[2:])
-assert re.search(r'^data in a<b>&\.qcow2: 2\.1. MiB', legend, re.M), legend
+assert re.search(r'^data in a<b>&\.qcow2: 2\.1 MiB', legend, re.M), legend
 assert re.search(r'^compressed data in base\.qcow2 \(backing\): 2 MiB', legend, re.M), legend
 assert re.search(r'^zeroes: ', legend, re.M), legend
 PY
