@@ -143,7 +143,6 @@ def refusals():
     make('raw', '')
     stays('a dynamic vpc image', 'fixed', 'raw', 'vpc', 'force_size=on')
     stays('a geometry that vpc has not', 'force_size', 'raw', 'vpc', 'subformat=fixed')
-    stays('a vmdk image of two files', 'several files', 'raw', 'vmdk', 'subformat=monolithicFlat')
     stays('a split vmdk image', 'several files', 'raw', 'vmdk', 'subformat=twoGbMaxExtentSparse')
     stays('a stream of vmdk', '', 'raw', 'vmdk', 'subformat=streamOptimized')
     stays('a backing file for the target', 'alone', 'raw', 'qcow2', 'backing_file=disk.raw,backing_fmt=raw')
@@ -154,6 +153,19 @@ def refusals():
     verdict(status == 1 and '-O' in said, 'refused: no format', said)
     status, _, said = img('convert', '--in-place', '-O', 'qcow2', '.')
     verdict(status == 1, 'refused: a folder', said)
+
+
+def flat():
+    """vmdk's flat disks: the data gets another name, and back."""
+    data = sparse_disk(4 * MIB)
+    make('raw', '')
+    inode = os.stat('s.img').st_ino
+    status, _, text = change('raw', 'vmdk', 'subformat=monolithicFlat')
+    verdict(not text and not wrong('vmdk', data) and os.stat('s.img-flat.vmdk').st_ino == inode, 'raw to flat vmdk', text)
+    stays('flat vmdk to qcow2', 'another file', 'vmdk', 'qcow2')
+    status, _, text = change('vmdk', 'raw', '')
+    good = status == 0 and os.stat('s.img').st_ino == inode and not os.path.exists('s.img-flat.vmdk')
+    verdict(good and not wrong('raw', data), 'flat vmdk to raw', text)
 
 
 def links():
@@ -180,6 +192,7 @@ for odd in (0, 512, 1536, 65536 + 512, 3 * MIB + 512 * 7):
     pair('raw', '', 'qcow2', '', odd) if odd else None
     pair('raw', '', 'vdi', '', odd) if odd else None
 chain(6)
+flat()
 refusals()
 if os.path.exists('s.img'):
     os.unlink('s.img')

@@ -182,19 +182,22 @@ extend_shadow (InPlace *job, GError **error)
 }
 
 static int
+create_shadow (InPlace *job, GError **error)
+{
+  const uint64_t size = (tn_node_size (job->source_node) + 511) & ~(uint64_t) 511;
+  remove_shadow (job); /* of a conversion that was cut short before anything had changed */
+  if (mkdir (job->folder, 0700) < 0)
+    return tn_fail_errno (error, TN_BLOCK_ERROR, errno, "Could not make the folder '%s'", job->folder);
+  const int ret = tn_image_create (job->shadow, job->format, job->options, size, error);
+  return ret < 0 ? ret : open_target (job, error);
+}
+
+static int
 make_shadow (InPlace *job, GError **error)
 {
   struct stat st;
   bool preallocated = false;
-  remove_shadow (job); /* of a conversion that was cut short before anything had changed */
-  if (mkdir (job->folder, 0700) < 0)
-    return tn_fail_errno (error, TN_BLOCK_ERROR, errno, "Could not make the folder '%s'", job->folder);
-  int ret = tn_image_create (job->shadow, job->format, job->options,
-                             (job->source.size + 511) & ~(uint64_t) 511, error);
-  if (ret == 0)
-    ret = check_single_file (job, error);
-  if (ret == 0)
-    ret = open_target (job, error);
+  int ret = check_single_file (job, error);
   if (ret == 0)
     ret = check_geometry (job, error);
   if (ret == 0)
@@ -334,13 +337,54 @@ change_over (InPlace *job, GError **error)
   return ret < 0 ? ret : MIN (tn_inplace_finish (job->path, true, error), 0);
 }
 
+/* ---- Where only names change ---- */
+
+static int
+change_names (InPlace *job, const char *old_data, const char *new_data, GError **error)
+{
+  g_autoptr (TnNode) lock = NULL;
+  job->layout.kept_bytes = tn_node_size (job->source_node);
+  int ret = tn_node_close (job->layout.target, error);
+  job->layout.target = NULL;
+  g_clear_pointer (&job->source_node, tn_node_unref);
+  if (ret == 0)
+    ret = lock_image (job, &lock, error);
+  if (ret < 0)
+    return ret;
+  return strcmp (old_data, job->path) != 0 ? in_place_take_name (old_data, job->path, error)
+                                           : in_place_give_name (job->path, job->shadow, new_data, error);
+}
+
+/* A plain disk becomes one that a small file names, or the reverse: *done. */
+static int
+try_names (InPlace *job, bool *done, GError **error)
+{
+  g_autofree char *old_data = NULL, *new_data = NULL;
+  *done = false;
+  int ret = in_place_data_file (job->source_node, &old_data, error);
+  if (ret == 0 && old_data)
+    ret = in_place_data_file (job->layout.target, &new_data, error);
+  if (ret < 0 || old_data == NULL || new_data == NULL
+      || tn_node_size (job->source_node) != tn_node_size (job->layout.target))
+    return ret;
+  const bool was_plain = strcmp (old_data, job->path) == 0, is_plain = strcmp (new_data, job->shadow) == 0;
+  *done = was_plain != is_plain;
+  return *done ? change_names (job, old_data, new_data, error) : 0;
+}
+
 static int
 convert (InPlace *job, GError **error)
 {
+  bool done = false;
   int ret = cli_open_as (job->args, job->path, false, cli_text (job->args, "format"), NULL,
                          TN_OPEN_NO_BACKING, &job->source_node, error);
   if (ret >= 0)
-    ret = in_place_source (&job->source, job->source_node, error);
+    ret = create_shadow (job, error);
+  if (ret >= 0)
+    ret = try_names (job, &done, error);
+  if (ret < 0 || done)
+    return ret;
+  ret = in_place_source (&job->source, job->source_node, error);
   if (ret >= 0)
     ret = build (job, error);
   return ret < 0 ? ret : change_over (job, error);

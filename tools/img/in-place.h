@@ -44,6 +44,13 @@ int in_place_move (const InPlaceLayout *layout, const InPlaceSource *source, GEr
  * zeroes, as far as there are such.  After in_place_adopt(), before in_place_move(). */
 int in_place_fill_gaps (InPlaceLayout *layout, GError **error);
 
+/* The file that holds @node's disk from its first byte to its last, and nothing else; NULL: there is none. */
+int in_place_data_file (TnNode *node, char **path, GError **error);
+/* @path becomes the plain disk @data, which loses its own name. */
+int in_place_take_name (const char *data, const char *path, GError **error);
+/* The plain disk @path gets the name of @data, beside it, and @shadow its own. */
+int in_place_give_name (const char *path, const char *shadow, const char *data, GError **error);
+
 /* `convert --in-place`: returns the exit status. */
 int img_convert_in_place (CliArgs *args, const TnOptions *options);
 
