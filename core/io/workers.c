@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* The process's pool of worker threads: started on demand, bounded, ending when idle. */
 #include "io/loop-private.h"
+#include "io/sandbox.h"
 
 #include <pthread.h>
 #include <signal.h>
@@ -82,6 +83,7 @@ worker_main (void *opaque)
   g_mutex_lock (&pool->lock);
   while ((item = wait_item (pool)) != NULL) {
     g_mutex_unlock (&pool->lock);
+    tn_sandbox_follow ();
     item->run (item);
     g_mutex_lock (&pool->lock);
   }
@@ -168,7 +170,7 @@ static void __attribute__ ((destructor)) workers_shutdown (void)
   TnWorkers *pool = &workers;
   GArray *ended;
 
-  if (pool->pid != getpid ())
+  if (!pool->pid || pool->pid != getpid ())
     return;
   g_mutex_lock (&pool->lock);
   pool->closing = true;

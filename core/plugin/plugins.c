@@ -73,6 +73,12 @@ tn_plugins_add_directory (const char *path, GError **error)
   return tn_registry_add_directory (the_registry (), path, error);
 }
 
+char **
+tn_plugins_directories (void)
+{
+  return tn_registry_directories (the_registry ());
+}
+
 int
 tn_plugins_foreach (TnKind kind, void (*visit) (const TnClassInfo *info, void *opaque),
                     void (*damaged) (const char *path, const GError *why, void *opaque), void *opaque,

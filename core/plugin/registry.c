@@ -103,6 +103,18 @@ tn_registry_add_directory (TnRegistry *registry, const char *path, GError **erro
   return 0;
 }
 
+char **
+tn_registry_directories (TnRegistry *registry)
+{
+  G_GNUC_UNUSED g_autoptr (GMutexLocker) locker = g_mutex_locker_new (&registry->lock);
+  char **paths = g_new0 (char *, registry->directories->len + 1);
+  for (guint i = 0; i < registry->directories->len; i++) {
+    const TnDirectory *directory = g_ptr_array_index (registry->directories, i);
+    paths[i] = g_strdup (directory->path);
+  }
+  return paths;
+}
+
 /* ---- Loading ---- */
 
 static int

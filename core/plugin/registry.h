@@ -46,6 +46,10 @@ void tn_registry_append_directory (TnRegistry *registry, const char *path, bool 
 /* The same; takes over @directory. */
 void tn_registry_append (TnRegistry *registry, TnDirectory *directory, bool optional);
 int tn_registry_add_directory (TnRegistry *registry, const char *path, GError **error);
+/* Their paths; g_strfreev() them. */
+char **tn_registry_directories (TnRegistry *registry);
+/* The same of the process's registry (plugins.c). */
+char **tn_plugins_directories (void);
 int tn_registry_allow (TnRegistry *registry, const char *list, GError **error);
 /* The same; a mistake in @list is reported by the first look-up. */
 void tn_registry_allow_later (TnRegistry *registry, const char *list);

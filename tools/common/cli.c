@@ -20,6 +20,8 @@ static const StandardOption standard_options[] = {
   { CLI_OBJECT, { "object", 0, "DEFINITION", "define an object, such as secret,id=ID,file=FILE", NULL } },
   { CLI_SHARE, { "force-share", 'U', NULL, "open the image even while another program writes to it", NULL } },
   { CLI_UNTRUSTED, { "untrusted", 0, NULL, "refuse images that refer to other files", NULL } },
+  { CLI_SANDBOX,
+    { "no-sandbox", 0, NULL, "keep rights that an image has no use for (see sandbox.md)", NULL } },
   { CLI_CACHE, { "cache", 't', "MODE", "cache mode for the image that is written", cache_choices } },
   { CLI_SOURCE_CACHE,
     { "source-cache", 'T', "MODE", "cache mode for the images that are read", cache_choices } },

@@ -49,7 +49,8 @@ typedef enum CliStandard {
   CLI_OUTPUT = 1 << 6,       /* --output=human|json */
   CLI_CACHE = 1 << 7,        /* -t, --cache=MODE */
   CLI_SOURCE_CACHE = 1 << 8, /* -T, --source-cache=MODE */
-  CLI_UNTRUSTED = 1 << 9     /* --untrusted */
+  CLI_UNTRUSTED = 1 << 9,    /* --untrusted */
+  CLI_SANDBOX = 1 << 10      /* --no-sandbox, of a sandboxed tool */
 } CliStandard;
 /* What a command that opens one image takes. */
 #define CLI_OPEN (CLI_FORMAT | CLI_IMAGE_OPTS | CLI_OBJECT | CLI_SHARE | CLI_UNTRUSTED)
@@ -84,6 +85,7 @@ struct CliTool {
   const char *details;
   const CliCommand *commands;
   const CliCommand *self; /* of a tool that takes no command */
+  bool sandboxed;         /* opens images, and needs nothing else of the machine */
 };
 
 typedef struct CliGiven {
@@ -102,6 +104,8 @@ struct CliArgs {
   GString *out; /* text not yet written to standard output */
   bool out_failed;
   int out_errno;
+  bool no_sandbox, confined; /* sandbox.c */
+  uint32_t sandbox_flags;
 };
 
 int cli_main (const CliTool *tool, int argc, char **argv);

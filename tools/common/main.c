@@ -2,7 +2,7 @@
 /* The outermost part of every tool: options of the tool itself, then the command. */
 #include <config.h>
 
-#include "cli.h"
+#include "sandbox.h"
 
 #include <tenon/plugin.h>
 
@@ -81,6 +81,15 @@ answer_tool_options (CliArgs *args)
 }
 
 static int
+confine_and_run (CliArgs *args, const CliCommand *command)
+{
+  GError *error = NULL;
+  if (cli_confine (args, &error) < 0)
+    return finish (args, cli_fail (args, EXIT_FAILURE, &error));
+  return finish (args, command->run (args));
+}
+
+static int
 run_command (CliArgs *args, const CliCommand *command, int argc, char **argv)
 {
   GError *error = NULL;
@@ -89,7 +98,7 @@ run_command (CliArgs *args, const CliCommand *command, int argc, char **argv)
     return fail_usage (args, command->name, error);
   if (cli_flag (args, "help"))
     return print_and_finish (args, cli_help_command (args->tool, command));
-  return finish (args, command->run (args));
+  return confine_and_run (args, command);
 }
 
 /* How many arguments from argv[0] on belong to the tool and not to the command. */
@@ -144,7 +153,7 @@ main_without_commands (CliArgs *args, int argc, char **argv)
   if (cli_parse (args, &both, argc, argv, &error) < 0)
     return fail_usage (args, NULL, error);
   int status = answer_tool_options (args);
-  return status >= 0 ? status : finish (args, self->run (args));
+  return status >= 0 ? status : confine_and_run (args, self);
 }
 
 /* Buffers of a few clusters come and go with every request.  What the C library gives back to the kernel each

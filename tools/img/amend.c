@@ -69,7 +69,8 @@ const CliCommand img_amend = {
   .summary = "change what an image was created with",
   .words = "FILENAME",
   .max_words = 1,
-  .standard = CLI_FORMAT | CLI_IMAGE_OPTS | CLI_OBJECT | CLI_CACHE | CLI_PROGRESS | CLI_QUIET,
+  .standard = CLI_SANDBOX | CLI_FORMAT | CLI_IMAGE_OPTS | CLI_OBJECT | CLI_CACHE | CLI_PROGRESS | CLI_QUIET
+              | CLI_UNTRUSTED,
   .options = amend_options,
   .run = amend_run,
 };

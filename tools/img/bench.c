@@ -226,6 +226,8 @@ open_image (Bench *bench, GError **error)
     ret =
         cli_open_as (args, args->words[0], cli_flag (args, "image-opts"), cli_text (args, "format"), options,
                      bench->cache.open_flags | (bench->write ? TN_OPEN_WRITE : 0), &bench->node, error);
+  if (ret >= 0)
+    ret = cli_seal (args, TN_SANDBOX_PLUGINS, NULL, 0, error);
   if (ret < 0)
     return ret;
   bench->size = tn_node_size (bench->node);
@@ -308,7 +310,7 @@ const CliCommand img_bench = {
   .words = "FILENAME",
   .min_words = 1,
   .max_words = 1,
-  .standard = CLI_OPEN | CLI_CACHE | CLI_QUIET,
+  .standard = CLI_SANDBOX | CLI_OPEN | CLI_CACHE | CLI_QUIET,
   .options = bench_options,
   .run = bench_run,
 };

@@ -148,6 +148,8 @@ check_run (CliArgs *args)
   TnNode *node;
   if (cli_open (args, args->words[0], flags, &node, &error) < 0)
     return cli_fail (args, CHECK_FAILED, &error);
+  if (cli_seal (args, TN_SANDBOX_PLUGINS, NULL, 0, &error) < 0)
+    return cli_close (args, node, cli_fail (args, CHECK_FAILED, &error));
   return cli_close (args, node, check_node (args, node, fix));
 }
 
@@ -173,7 +175,7 @@ const CliCommand img_check = {
   .words = "FILENAME",
   .min_words = 1,
   .max_words = 1,
-  .standard = CLI_OPEN | CLI_OUTPUT | CLI_QUIET | CLI_SOURCE_CACHE,
+  .standard = CLI_SANDBOX | CLI_OPEN | CLI_OUTPUT | CLI_QUIET | CLI_SOURCE_CACHE,
   .options = check_options,
   .statuses = check_statuses,
   .run = check_run,

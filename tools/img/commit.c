@@ -129,7 +129,7 @@ const CliCommand img_commit = {
   .words = "FILENAME",
   .min_words = 1,
   .max_words = 1,
-  .standard = (CLI_OPEN & ~CLI_SHARE) | CLI_CACHE | CLI_PROGRESS | CLI_QUIET,
+  .standard = CLI_SANDBOX | (CLI_OPEN & ~CLI_SHARE) | CLI_CACHE | CLI_PROGRESS | CLI_QUIET,
   .options = commit_options,
   .details = "A backing file that is smaller than the overlay is enlarged.  With -b, images between the two "
              "are no longer\n"

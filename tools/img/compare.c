@@ -249,7 +249,7 @@ open_both (CliArgs *args, TnNode *nodes[2], GError **error)
   for (unsigned i = 0; i < 2 && ret >= 0; i++)
     ret = cli_open_as (args, args->words[i], image_opts, cli_text (args, i ? "second-format" : "format"),
                        NULL, cache.open_flags, &nodes[i], error);
-  return ret;
+  return ret < 0 ? ret : cli_seal (args, TN_SANDBOX_PLUGINS, NULL, 0, error);
 }
 
 static int
@@ -284,7 +284,7 @@ const CliCommand img_compare = {
   .words = "FILENAME1 FILENAME2",
   .min_words = 2,
   .max_words = 2,
-  .standard = (CLI_OPEN & ~CLI_FORMAT) | CLI_PROGRESS | CLI_QUIET | CLI_SOURCE_CACHE,
+  .standard = CLI_SANDBOX | (CLI_OPEN & ~CLI_FORMAT) | CLI_PROGRESS | CLI_QUIET | CLI_SOURCE_CACHE,
   .options = compare_options,
   .statuses = compare_statuses,
   .run = compare_run,

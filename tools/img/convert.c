@@ -286,6 +286,8 @@ convert (Convert *convert, GError **error)
     ret = prepare_target (convert, error);
   }
   if (ret >= 0)
+    ret = img_target_seal (&convert->target, verified, error);
+  if (ret >= 0)
     ret = copy (convert, error);
   if (ret >= 0 && bitmaps)
     ret = img_bitmaps_copy (convert->sources[0], convert->target.node, error);
@@ -396,7 +398,7 @@ const CliCommand img_convert = {
   .summary = "copy images into a new one, of another format perhaps",
   .words = "FILENAME... TARGET",
   .max_words = G_MAXUINT,
-  .standard = CLI_OPEN | CLI_CACHE | CLI_SOURCE_CACHE | CLI_PROGRESS | CLI_QUIET | CLI_OUTPUT,
+  .standard = CLI_SANDBOX | CLI_OPEN | CLI_CACHE | CLI_SOURCE_CACHE | CLI_PROGRESS | CLI_QUIET | CLI_OUTPUT,
   .options = convert_options,
   .details =
       "Several images are copied one behind the other.  The target is on stable storage when the command\n"

@@ -330,7 +330,7 @@ const CliCommand img_create = {
   .summary = "make a new image",
   .words = "FILENAME [SIZE]",
   .max_words = 2,
-  .standard = CLI_QUIET | CLI_OBJECT,
+  .standard = CLI_SANDBOX | CLI_QUIET | CLI_OBJECT,
   .options = create_options,
   .details = "Without SIZE the new image is as large as its backing file.  The file name of a backing file "
              "is taken\n"

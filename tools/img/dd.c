@@ -93,6 +93,8 @@ fill (Dd *dd, TnNode *source, ImgTarget *target, GError **error)
   int ret = cli_flag (dd->args, "no-create")
                 ? img_target_open (target, error)
                 : img_target_create (target, options, (length + 511) & ~(uint64_t) 511, error);
+  if (ret >= 0)
+    ret = img_target_seal (target, false, error);
   if (ret < 0)
     return ret;
   TnCopy copy = { .size = sizeof copy,
@@ -152,7 +154,7 @@ const CliCommand img_dd = {
   .summary = "copy a part of an image into a new one",
   .words = "[bs=SIZE] [count=N] [skip=N] if=FILE of=FILE",
   .max_words = G_MAXUINT,
-  .standard = CLI_OPEN,
+  .standard = CLI_SANDBOX | CLI_OPEN,
   .options = dd_options,
   .details = "bs=SIZE    size of a block (default: 512)\n"
              "skip=N     leave out N blocks at the beginning of the input\n"

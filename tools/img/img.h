@@ -5,6 +5,7 @@
 
 #include "cli.h"
 #include "image.h"
+#include "sandbox.h"
 
 extern const CliCommand img_amend, img_bench, img_bitmap, img_check, img_commit, img_compare, img_convert,
     img_create, img_dd, img_info, img_map, img_measure, img_rebase, img_resize, img_snapshot;
@@ -59,6 +60,8 @@ int img_target_reopen (ImgTarget *target, const TnOptions *options, GError **err
 /* Puts everything on stable storage, closes it and opens it again to read what is there. */
 int img_target_settle (ImgTarget *target, GError **error);
 /* Whether it reads as zeroes because it was just made. */
+/* To be called when all files are open (sandbox.h). */
+int img_target_seal (const ImgTarget *target, bool anew, GError **error);
 bool img_target_is_zero (const ImgTarget *target);
 /* Puts everything on stable storage and closes it; on failure (also @status != 0) removes what was made.
  * Returns the exit status. */

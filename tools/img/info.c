@@ -244,6 +244,8 @@ describe_all (CliArgs *args, TnJson *json, GError **error)
   g_autoptr (GPtrArray) seen = g_ptr_array_new_with_free_func (g_free);
   bool chain = cli_flag (args, "backing-chain") || cli_flag (args, "tree");
   int ret = cli_open (args, args->words[0], TN_OPEN_NO_BACKING | TN_OPEN_NO_IO, &node, error);
+  if (ret >= 0 && !chain)
+    ret = cli_seal (args, 0, NULL, 0, error);
   if (ret < 0)
     return ret;
   g_ptr_array_add (seen, g_strdup (tn_node_filename (node)));
@@ -301,7 +303,7 @@ const CliCommand img_info = {
   .words = "FILENAME",
   .min_words = 1,
   .max_words = 1,
-  .standard = CLI_OPEN | CLI_OUTPUT,
+  .standard = CLI_SANDBOX | CLI_OPEN | CLI_OUTPUT,
   .options = info_options,
   .run = info_run,
 };

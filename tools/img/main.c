@@ -20,6 +20,7 @@ main (int argc, char **argv)
         "SIZE is a number of bytes, or a number with k, M, G, T, P or E (powers of 1024).\n"
         "MODE is none, writeback, writethrough, directsync or unsafe.\n",
     .commands = commands,
+    .sandboxed = true,
   };
   return cli_main (&tool, argc, argv);
 }

@@ -171,6 +171,9 @@ map (CliArgs *args, GError **error)
     return ret;
   g_autoptr (TnNode) node = NULL;
   ret = cli_open (args, args->words[0], 0, &node, error);
+  if (ret >= 0)
+    ret = cli_seal (args, TN_SANDBOX_PLUGINS, picture,
+                    TN_SANDBOX_READ | TN_SANDBOX_WRITE | TN_SANDBOX_REMOVE | TN_SANDBOX_MAKE, error);
   if (ret < 0)
     return ret;
   uint64_t size = tn_node_size (node);
@@ -199,7 +202,7 @@ const CliCommand img_map = {
   .words = "FILENAME",
   .min_words = 1,
   .max_words = 1,
-  .standard = CLI_OPEN | CLI_OUTPUT,
+  .standard = CLI_SANDBOX | CLI_OPEN | CLI_OUTPUT,
   .options = map_options,
   .details = "--picture draws the disk line by line: data in the colour of the image of the backing chain "
              "that holds\n"

@@ -38,7 +38,8 @@ open_source (CliArgs *args, TnNode **node, GError **error)
     ret = img_snapshot_option (snapshot, options, error);
   if (ret < 0)
     return ret;
-  return cli_open_as (args, args->words[0], cli_flag (args, "image-opts"), format, options, 0, node, error);
+  ret = cli_open_as (args, args->words[0], cli_flag (args, "image-opts"), format, options, 0, node, error);
+  return ret < 0 ? ret : cli_seal (args, TN_SANDBOX_PLUGINS, NULL, 0, error);
 }
 
 static int
@@ -101,7 +102,7 @@ const CliCommand img_measure = {
   .summary = "tell how large a file a new or converted image would need",
   .words = "[FILENAME]",
   .max_words = 1,
-  .standard = CLI_OPEN | CLI_OUTPUT,
+  .standard = CLI_SANDBOX | CLI_OPEN | CLI_OUTPUT,
   .options = measure_options,
   .run = measure_run,
 };

@@ -87,7 +87,7 @@ const CliCommand img_resize = {
   .min_words = 2,
   .max_words = 2,
   .last_word_plain = true,
-  .standard = CLI_FORMAT | CLI_IMAGE_OPTS | CLI_OBJECT | CLI_QUIET,
+  .standard = CLI_SANDBOX | CLI_FORMAT | CLI_IMAGE_OPTS | CLI_OBJECT | CLI_QUIET | CLI_UNTRUSTED,
   .options = resize_options,
   .run = resize_run,
 };

@@ -136,7 +136,7 @@ const CliCommand img_snapshot = {
   .words = "FILENAME",
   .min_words = 1,
   .max_words = 1,
-  .standard = CLI_OPEN | CLI_QUIET,
+  .standard = CLI_SANDBOX | CLI_OPEN | CLI_QUIET,
   .options = snapshot_options,
   .run = snapshot_run,
 };

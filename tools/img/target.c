@@ -85,6 +85,21 @@ finish_stream (ImgTarget *target, int status)
   return status;
 }
 
+/* What remains is to remove it when filling it fails, to open it @anew, or to note how far it is. */
+int
+img_target_seal (const ImgTarget *target, bool anew, GError **error)
+{
+  uint32_t access = TN_SANDBOX_REMOVE;
+  /* A file that has no name any more cannot be opened anew under a rule for names. */
+  if (anew && target->spool_name)
+    return 0;
+  if (anew || target->resumable)
+    access |= TN_SANDBOX_READ | TN_SANDBOX_WRITE;
+  if (target->resumable)
+    access |= TN_SANDBOX_MAKE;
+  return cli_seal (target->args, TN_SANDBOX_PLUGINS, target->name, access, error);
+}
+
 bool
 img_target_is_zero (const ImgTarget *target)
 {

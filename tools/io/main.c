@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* tenon-io: reads, writes and examines an image by commands, for tests and for curiosity. */
+#include "sandbox.h"
 #include "shell.h"
 
 #include <stdio.h>
@@ -412,6 +413,27 @@ io_open_given (IoShell *shell, GError **error)
   return opening.cache != NULL ? tn_cache_mode_parse (opening.cache, &mode, error) : (int) flags;
 }
 
+/* An image, or (write -s) a file with what to write. */
+static bool
+io_opens (const char *line)
+{
+  return strstr (line, "open") != NULL || strstr (line, " -s") != NULL || g_str_has_prefix (line, "o ");
+}
+
+/* Files may be opened later by a prompt, or by a command. */
+static int
+io_seal (const IoShell *shell, GError **error)
+{
+  const char *line;
+
+  if (!cli_flag (shell->args, "cmd") || cli_flag (shell->args, "snapshot"))
+    return 0;
+  for (unsigned i = 0; (line = cli_text_nth (shell->args, "cmd", i)) != NULL; i++)
+    if (io_opens (line))
+      return 0;
+  return cli_seal (shell->args, TN_SANDBOX_PLUGINS, NULL, 0, error);
+}
+
 static int
 io_main (CliArgs *args)
 {
@@ -426,6 +448,8 @@ io_main (CliArgs *args)
       g_prefix_error (&error, "can't open device %s: ", args->words[0]);
     return cli_fail (args, EXIT_FAILURE, &error);
   }
+  if (io_seal (&shell, &error) < 0)
+    return cli_fail (args, EXIT_FAILURE, &error);
   status = cli_flag (args, "cmd") ? io_run_given (&shell) : io_prompt_loop (&shell);
   if (io_close (&shell, &error) < 0)
     status = cli_fail (args, EXIT_FAILURE, &error);
@@ -451,7 +475,7 @@ static const CliCommand io_self = {
   .summary = "read and write a disk image by commands",
   .words = "[FILE]",
   .max_words = 1,
-  .standard = CLI_OPEN | CLI_CACHE,
+  .standard = CLI_OPEN | CLI_CACHE | CLI_SANDBOX,
   .options = io_options,
   .run = io_main,
 };
@@ -464,6 +488,7 @@ const CliTool io_tool = {
       "failed.\n",
   .commands = io_commands,
   .self = &io_self,
+  .sandboxed = true,
 };
 
 int
