@@ -430,6 +430,11 @@ tn_node_is_stale (TnNode *node)
   return __atomic_load_n (&node->renewal, __ATOMIC_ACQUIRE) != NULL;
 }
 
+/* common-options.c: moves what every node has out of @options, and what comes of it. */
+int tn_block_take_common (TnOptions *options, TnOptions **common, GError **error);
+uint32_t tn_block_apply_common (const TnOptions *common, uint32_t flags);
+uint8_t tn_block_detect_zeroes (const TnOptions *common);
+
 /* Whether the part before the first colon can only be a protocol. */
 bool tn_filename_has_protocol (const char *filename);
 /* @filename as seen from the folder of @base; g_free() it. */

@@ -5,51 +5,9 @@
 
 #include <tenon/protocol.h>
 
-#include <stdarg.h>
-
 #define DEFAULT_L2_BUDGET (32u << 20)
 #define DEFAULT_SLICE_BITS 12u
 #define MIN_REFCOUNT_CLUSTERS 4u
-
-/* ---- Errors ---- */
-
-int
-qcow2_fail (Qcow2 *q, GError **error, int errnum, const char *format, ...)
-{
-  va_list args;
-  va_start (args, format);
-  g_autofree char *text = g_strdup_vprintf (format, args);
-  va_end (args);
-  return tn_fail (error, TN_BLOCK_ERROR, errnum, "qcow2 image '%s': %s", tn_node_filename (q->file), text);
-}
-
-/* From now on nobody may write, not even after the next opening, until a check has repaired the image. */
-static void
-mark_corrupt (Qcow2 *q)
-{
-  if (q->corrupt || !q->writable || (q->flags & TN_OPEN_CHECK)) {
-    return;
-  }
-  q->corrupt = true;
-  if (q->header.version >= 3) {
-    q->header.incompatible |= QCOW2_INCOMPAT_CORRUPT;
-    if (qcow2_header_write_features (q, NULL) == 0) {
-      (void) tn_node_flush (q->file, NULL);
-    }
-  }
-}
-
-int
-qcow2_corrupt (Qcow2 *q, GError **error, const char *format, ...)
-{
-  va_list args;
-  va_start (args, format);
-  g_autofree char *text = g_strdup_vprintf (format, args);
-  va_end (args);
-  mark_corrupt (q);
-  return tn_fail (error, TN_BLOCK_ERROR, EIO, "qcow2 image '%s' is corrupt: %s (check -r all may repair it)",
-                  tn_node_filename (q->file), text);
-}
 
 /* ---- Setting up ---- */
 
@@ -217,95 +175,12 @@ qcow2_detach (Qcow2 *q)
 
 /* ---- Before writing ---- */
 
-int
-qcow2_barrier (Qcow2 *q, GError **error)
-{
-  return q->creating ? 0 : tn_node_flush (q->file, error);
-}
-
 static bool
 needs_touch (Qcow2 *q)
 {
   const uint64_t foreign = q->header.autoclear & ~QCOW2_AUTOCLEAR_KNOWN;
   const bool lost_bitmaps = (q->header.autoclear & QCOW2_AUTOCLEAR_BITMAPS) && q->bitmap_count == 0;
   return foreign || lost_bitmaps || q->bitmap_count;
-}
-
-int
-qcow2_touch (Qcow2 *q, GError **error)
-{
-  if (q->corrupt && !(q->flags & TN_OPEN_CHECK)) {
-    return qcow2_fail (q, error, EIO, "it is marked corrupt: repair it with check -r all before writing");
-  }
-  if (q->touched) {
-    return 0;
-  }
-  int ret = qcow2_bitmaps_begin (q, error);
-  if (ret < 0) {
-    return ret;
-  }
-  const uint64_t keep = QCOW2_AUTOCLEAR_DATA_FILE_RAW | (q->bitmap_count ? QCOW2_AUTOCLEAR_BITMAPS : 0);
-  if (q->header.autoclear & ~keep) {
-    q->header.autoclear &= keep;
-    if ((ret = qcow2_header_write_features (q, error)) < 0) {
-      return ret;
-    }
-  }
-  if ((ret = qcow2_barrier (q, error)) < 0) {
-    return ret;
-  }
-  q->touched = true;
-  return 0;
-}
-
-static int
-set_dirty_bit (Qcow2 *q, bool dirty, GError **error)
-{
-  const uint64_t old = q->header.incompatible;
-  q->header.incompatible = (old & ~QCOW2_INCOMPAT_DIRTY) | (dirty ? QCOW2_INCOMPAT_DIRTY : 0);
-  int ret = qcow2_header_write_features (q, error);
-  if (ret < 0) {
-    q->header.incompatible = old;
-    return ret;
-  }
-  return qcow2_barrier (q, error);
-}
-
-int
-qcow2_mark_dirty (Qcow2 *q, GError **error)
-{
-  if (!q->lazy || (q->header.incompatible & QCOW2_INCOMPAT_DIRTY)) {
-    return 0;
-  }
-  return set_dirty_bit (q, true, error);
-}
-
-int
-qcow2_clear_dirty (Qcow2 *q, GError **error)
-{
-  /* A change that failed half way is repaired by the next who opens the image. */
-  const bool dirty = q->header.incompatible & QCOW2_INCOMPAT_DIRTY;
-  return dirty && q->unfinished == 0 ? set_dirty_bit (q, false, error) : 0;
-}
-
-int
-qcow2_begin_change (Qcow2 *q, GError **error)
-{
-  q->unfinished++;
-  return q->header.version < 3 || (q->header.incompatible & QCOW2_INCOMPAT_DIRTY)
-             ? 0
-             : set_dirty_bit (q, true, error);
-}
-
-int
-qcow2_end_change (Qcow2 *q, GError **error)
-{
-  const int ret = qcow2_settle (q, error);
-  if (ret < 0) {
-    return ret;
-  }
-  q->unfinished--;
-  return q->lazy ? 0 : qcow2_clear_dirty (q, error);
 }
 
 /* After a crash with lazy reference counts they are made right before anything is allocated. */
