@@ -202,7 +202,7 @@ arithmetic (RvHart *hart, const RvInsn *insn, Arithmetic kind, bool wide)
 {
   uint64_t a = operand (hart, insn->rs1, wide),
            b = operand (hart, kind == SQRT ? insn->rs1 : insn->rs2, wide);
-  uint64_t result;
+  uint64_t result = 0; /* no case is left out, but not every compiler sees it */
   RvFpEnv env;
 
   if (!begin (hart, insn, &env))
