@@ -67,7 +67,7 @@ tn_allow_check (TnRegistry *registry, GError **error)
 void
 tn_registry_allow_later (TnRegistry *registry, const char *list)
 {
-  G_GNUC_UNUSED g_autoptr (GMutexLocker) locker = g_mutex_locker_new (&registry->lock);
+  G_GNUC_UNUSED g_autoptr (TnRegistryLocked) locked = tn_registry_lock (registry);
   g_strfreev (registry->allowed);
   registry->allowed = g_strsplit (list, ",", -1);
   registry->allowed_checked = false;
@@ -84,7 +84,7 @@ tn_registry_allow (TnRegistry *registry, const char *list, GError **error)
           error, TN_PLUGIN_ERROR, EINVAL,
           "'%s' in the list of allowed plugins is not a name: write names with commas between them", *name);
   }
-  G_GNUC_UNUSED g_autoptr (GMutexLocker) locker = g_mutex_locker_new (&registry->lock);
+  G_GNUC_UNUSED g_autoptr (TnRegistryLocked) locked = tn_registry_lock (registry);
   g_strfreev (registry->allowed);
   registry->allowed = g_steal_pointer (&names);
   registry->allowed_checked = false;

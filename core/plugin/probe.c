@@ -94,7 +94,7 @@ tn_registry_probe (TnRegistry *registry, const char *filename, const void *head,
 {
   Image image = { head, tail, head_length, tail_length, size };
   Best best = { NULL, 0 };
-  G_GNUC_UNUSED g_autoptr (GMutexLocker) locker = g_mutex_locker_new (&registry->lock);
+  G_GNUC_UNUSED g_autoptr (TnRegistryLocked) locked = tn_registry_lock (registry);
   consider_suffix (registry, filename, &image, &best);
   if (best.name)
     return best.name;

@@ -84,7 +84,7 @@ tn_registry_append_directory (TnRegistry *registry, const char *path, bool optio
 void
 tn_registry_append (TnRegistry *registry, TnDirectory *directory, bool optional)
 {
-  G_GNUC_UNUSED g_autoptr (GMutexLocker) locker = g_mutex_locker_new (&registry->lock);
+  G_GNUC_UNUSED g_autoptr (TnRegistryLocked) locked = tn_registry_lock (registry);
   directory->optional = optional;
   g_ptr_array_add (registry->directories, directory);
 }
@@ -98,7 +98,7 @@ tn_registry_add_directory (TnRegistry *registry, const char *path, GError **erro
     tn_directory_free (directory);
     return r;
   }
-  G_GNUC_UNUSED g_autoptr (GMutexLocker) locker = g_mutex_locker_new (&registry->lock);
+  G_GNUC_UNUSED g_autoptr (TnRegistryLocked) locked = tn_registry_lock (registry);
   g_ptr_array_insert (registry->directories, (gint) registry->n_added++, directory);
   return 0;
 }
@@ -106,7 +106,7 @@ tn_registry_add_directory (TnRegistry *registry, const char *path, GError **erro
 char **
 tn_registry_directories (TnRegistry *registry)
 {
-  G_GNUC_UNUSED g_autoptr (GMutexLocker) locker = g_mutex_locker_new (&registry->lock);
+  G_GNUC_UNUSED g_autoptr (TnRegistryLocked) locked = tn_registry_lock (registry);
   char **paths = g_new0 (char *, registry->directories->len + 1);
   for (guint i = 0; i < registry->directories->len; i++) {
     const TnDirectory *directory = g_ptr_array_index (registry->directories, i);
@@ -188,7 +188,7 @@ find_in_use (const TnRegistry *registry, TnKind kind, const char *name)
 const TnClass *
 tn_registry_find (TnRegistry *registry, TnKind kind, const char *name, GError **error)
 {
-  G_GNUC_UNUSED g_autoptr (GMutexLocker) locker = g_mutex_locker_new (&registry->lock);
+  G_GNUC_UNUSED g_autoptr (TnRegistryLocked) locked = tn_registry_lock (registry);
   if (tn_allow_check (registry, error) < 0)
     return NULL;
   const TnClass *class = find_in_use (registry, kind, name);
@@ -206,7 +206,7 @@ tn_registry_find (TnRegistry *registry, TnKind kind, const char *name, GError **
 const TnClass *
 tn_registry_find_scheme (TnRegistry *registry, const char *scheme, GError **error)
 {
-  G_GNUC_UNUSED g_autoptr (GMutexLocker) locker = g_mutex_locker_new (&registry->lock);
+  G_GNUC_UNUSED g_autoptr (TnRegistryLocked) locked = tn_registry_lock (registry);
   if (tn_allow_check (registry, error) < 0)
     return NULL;
   TnFound found;
@@ -254,7 +254,7 @@ tn_registry_load_file (TnRegistry *registry, const char *path, GError **error)
   }
   if (tn_trust_check_path (absolute, error) < 0)
     return NULL;
-  G_GNUC_UNUSED g_autoptr (GMutexLocker) locker = g_mutex_locker_new (&registry->lock);
+  G_GNUC_UNUSED g_autoptr (TnRegistryLocked) locked = tn_registry_lock (registry);
   TnKnown *known = find_file (registry, absolute);
   if (known)
     return &known->descriptor->plugin;

@@ -22,6 +22,16 @@ def killed(args, seconds, signal):
     return child.returncode != 0, text
 
 
+def killed_later(args, signal):
+    """Stops the command once its record says that something is done."""
+    target = args[-1]
+    with subprocess.Popen([IMG, *args], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
+                          stderr=subprocess.DEVNULL) as child:
+        while child.poll() is None and position(target) == 0:
+            time.sleep(.01)
+        child.send_signal(signal)
+
+
 def position(target):
     try:
         return int(read(target + '.tenon-resume').split(b'\n')[1].split()[0])
@@ -91,7 +101,7 @@ for other in ('vmdk', 'vdi', 'vhdx', 'vpc', 'parallels'):
 
 # What the record is for is checked before anything is touched.
 GO_ON = ['convert', '--resume', '--checkpoint', '1M', '-O', 'qcow2']
-killed([*GO_ON, '-r', '20M', 'disk.raw', 'late.qcow2'], .4, 9)
+killed_later([*GO_ON, '-r', '20M', 'disk.raw', 'late.qcow2'], 9)
 before = read('late.qcow2')
 verdict(position('late.qcow2') > 0, 'there is a record')
 refused('another option', "option: --options cluster_size=4k", *GO_ON, '-o', 'cluster_size=4k', 'disk.raw', 'late.qcow2')
@@ -104,7 +114,7 @@ refused('a record that is none', 'is no record', *GO_ON, 'disk.raw', 'late.qcow2
 os.unlink('late.qcow2.tenon-resume')
 
 # A target that was changed behind the record's back: begun anew, with a word.
-killed([*GO_ON, '-r', '20M', 'disk.raw', 'cut.qcow2'], .4, 9)
+killed_later([*GO_ON, '-r', '20M', 'disk.raw', 'cut.qcow2'], 9)
 os.truncate('cut.qcow2', 300000)
 status, _, text = img(*GO_ON, 'disk.raw', 'cut.qcow2')
 verdict(status == 0 and 'begun anew' in text, 'a target that was cut', text)
