@@ -36,8 +36,8 @@ typedef struct TnRegistry {
 
 typedef TnRegistry TnRegistryLocked;
 
-/* `g_autoptr (TnRegistryLocked) locked = tn_registry_lock (registry);` until the end of the block.  GLib's own locker
- * does the same in code that ThreadSanitizer can't see.
+/* `g_autoptr (TnRegistryLocked) locked = tn_registry_lock (registry);` until the end of the block.  GLib's
+ * own locker does the same in code that ThreadSanitizer can't see.
  */
 static inline TnRegistryLocked *
 tn_registry_lock (TnRegistry *registry)
