@@ -48,6 +48,17 @@ typedef struct __attribute__ ((packed)) PathRule {
 static int sealed_by = -1; /* atomic */
 static __thread bool thread_sealed;
 
+/* What plugins asked for between the first step and the second. */
+typedef struct Kept {
+  int fd;
+  uint32_t access;
+} Kept;
+
+static GMutex kept_lock;
+static bool keeping;
+static Kept kept[TN_SANDBOX_MAX_KEPT];
+static unsigned n_kept;
+
 static Ruleset
 everything (long version, bool sockets, size_t *size)
 {
@@ -75,11 +86,11 @@ rights (uint32_t access, bool folder)
   return right;
 }
 
+/* Takes over @fd. */
 static void
-add_path (int ruleset, const Ruleset *handled, const char *path, uint32_t access)
+add_fd (int ruleset, const Ruleset *handled, int fd, uint32_t access)
 {
   struct stat st;
-  int fd = open (path, O_PATH | O_CLOEXEC);
   if (fd < 0)
     return;
   if (fstat (fd, &st) == 0) {
@@ -88,6 +99,23 @@ add_path (int ruleset, const Ruleset *handled, const char *path, uint32_t access
       (void) syscall (SYS_landlock_add_rule, ruleset, RULE_PATH_BENEATH, &rule, 0);
   }
   close (fd);
+}
+
+static void
+add_path (int ruleset, const Ruleset *handled, const char *path, uint32_t access)
+{
+  add_fd (ruleset, handled, open (path, O_PATH | O_CLOEXEC), access);
+}
+
+static void
+add_kept (int ruleset, const Ruleset *handled)
+{
+  g_mutex_lock (&kept_lock);
+  for (unsigned i = 0; i < n_kept; i++)
+    add_fd (ruleset, handled, kept[i].fd, kept[i].access);
+  n_kept = 0;
+  keeping = false;
+  g_mutex_unlock (&kept_lock);
 }
 
 static void
@@ -120,7 +148,32 @@ tn_sandbox_follow (void)
 int
 tn_sandbox_begin (uint32_t flags, GError **error)
 {
-  return tn_syscall_filter_install (flags & TN_SANDBOX_SOCKETS, error);
+  const int ret = tn_syscall_filter_install (flags & TN_SANDBOX_SOCKETS, error);
+  g_mutex_lock (&kept_lock);
+  keeping = ret == 0;
+  g_mutex_unlock (&kept_lock);
+  return ret;
+}
+
+int
+tn_sandbox_keep (const char *path, uint32_t access, GError **error)
+{
+  int ret = 0;
+  g_mutex_lock (&kept_lock);
+  if (keeping && n_kept == TN_SANDBOX_MAX_KEPT)
+    ret = tn_fail (error, TN_IO_ERROR, EMFILE,
+                   "'%s' is one too many to stay within the sandbox's reach (--no-sandbox "
+                   "leaves it out)",
+                   path);
+  else if (keeping) {
+    const int fd = open (path, O_PATH | O_CLOEXEC);
+    if (fd < 0)
+      ret = tn_fail_errno (error, TN_IO_ERROR, errno, "Could not open '%s'", path);
+    else
+      kept[n_kept++] = (Kept){ fd, access };
+  }
+  g_mutex_unlock (&kept_lock);
+  return ret;
 }
 
 int
@@ -138,6 +191,7 @@ tn_sandbox_seal (uint32_t flags, const TnSandboxPath *paths, size_t n_paths, GEr
     add_plugins (ruleset, &handled);
   for (size_t i = 0; i < n_paths; i++)
     add_path (ruleset, &handled, paths[i].path, paths[i].access);
+  add_kept (ruleset, &handled);
   if (!seal_thread (ruleset)) {
     int failed = errno;
     close (ruleset);

@@ -32,6 +32,13 @@ typedef struct TnSandboxPath {
   uint32_t access; /**< TnSandboxAccess */
 } TnSandboxPath;
 
+/** How many calls of tn_sandbox_keep() count. */
+#define TN_SANDBOX_MAX_KEPT 64
+
+/** For a plugin whose business is to open files as it goes, such as a folder shown as a disk: @path, which
+ * exists, stays within reach when the process is sealed.  Called while the image is opened.  Does nothing in
+ * a process without a sandbox, or in one that is sealed already.  Any thread. */
+TN_API int tn_sandbox_keep (const char *path, uint32_t access, GError **error);
 /** In the first thread, while it is the only one. */
 TN_API int tn_sandbox_begin (uint32_t flags, GError **error);
 /** After tn_sandbox_begin(), with the same flags.  Paths that do not exist are left out.  Threads of the

@@ -2,6 +2,8 @@
 /* Opening and reading; the plugin. */
 #include "vvfat.h"
 
+#include <tenon/sandbox.h>
+
 #include <fcntl.h>
 #include <unistd.h>
 
@@ -35,7 +37,9 @@ vvfat_open (TnNode *node, const TnOptions *options, uint32_t flags, GError **err
   v->root = vvfat_list (v, tn_options_get (options, "dir"), error);
   if (!v->root)
     return -EIO;
-  ret = vvfat_choose_layout (v, floppy, error);
+  ret = tn_sandbox_keep (tn_options_get (options, "dir"), TN_SANDBOX_READ, error);
+  if (ret == 0)
+    ret = vvfat_choose_layout (v, floppy, error);
   if (ret < 0)
     return ret;
   tn_node_set_limits (node, &(TnLimits){ .request_alignment = 1, .memory_alignment = 1 });
