@@ -10,39 +10,27 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "util/fd.h"
+
 #define SAMPLES 64u
 #define SAMPLE_BYTES 512u
 #define TABLE_CHUNK 4096u                      /* ranges */
 #define SEALED (16u + 4 * 8u + INPLACE_DIGEST) /* bytes of the trailer that its digest covers */
 
 static int
-transfer_failed (const char *name, ssize_t n, const char *what, GError **error)
-{
-  return tn_fail_errno (error, TN_BLOCK_ERROR, n < 0 ? errno : EIO, "%s: could not be %s", name, what);
-}
-
-static int
 read_all (int fd, const char *name, void *bytes, size_t length, uint64_t offset, GError **error)
 {
-  for (size_t done = 0; done < length;) {
-    const ssize_t n = pread (fd, (uint8_t *) bytes + done, length - done, (off_t) (offset + done));
-    if (n <= 0 && !(n < 0 && errno == EINTR))
-      return transfer_failed (name, n, "read", error);
-    done += n > 0 ? (size_t) n : 0;
-  }
-  return 0;
+  const ssize_t n = tn_fd_pread (fd, bytes, length, offset);
+  if (n == (ssize_t) length)
+    return 0;
+  return tn_fail_errno (error, TN_BLOCK_ERROR, n < 0 ? (int) -n : EIO, "%s: could not be read", name);
 }
 
 static int
 write_all (int fd, const char *name, const void *bytes, size_t length, uint64_t offset, GError **error)
 {
-  for (size_t done = 0; done < length;) {
-    const ssize_t n = pwrite (fd, (const uint8_t *) bytes + done, length - done, (off_t) (offset + done));
-    if (n <= 0 && !(n < 0 && errno == EINTR))
-      return transfer_failed (name, n, "written", error);
-    done += n > 0 ? (size_t) n : 0;
-  }
-  return 0;
+  const int ret = tn_fd_pwrite (fd, bytes, length, offset);
+  return ret == 0 ? 0 : tn_fail_errno (error, TN_BLOCK_ERROR, -ret, "%s: could not be written", name);
 }
 
 static void

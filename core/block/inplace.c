@@ -19,6 +19,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "util/fd.h"
+
 #define CHUNK (1u << 20)
 
 typedef struct Change {
@@ -132,18 +134,16 @@ static int
 copy_run (Change *change, uint64_t offset, uint64_t length, GError **error)
 {
   while (length) {
-    const ssize_t n = pread (change->journal_fd, change->buffer, MIN (length, CHUNK), (off_t) offset);
-    if (n <= 0)
-      return fail_errno (change->name, "could not be read", error);
-    for (ssize_t done = 0; done < n;) {
-      const ssize_t written =
-          pwrite (change->fd, change->buffer + done, (size_t) (n - done), (off_t) offset + done);
-      if (written <= 0)
-        return fail_errno (change->path, "could not be written", error);
-      done += written;
-    }
-    offset += (uint64_t) n;
-    length -= (uint64_t) n;
+    const size_t part = MIN (length, CHUNK);
+    const ssize_t n = tn_fd_pread (change->journal_fd, change->buffer, part, offset);
+    if (n < (ssize_t) part)
+      return tn_fail_errno (error, TN_BLOCK_ERROR, n < 0 ? (int) -n : EIO, "%s: could not be read",
+                            change->name);
+    const int ret = tn_fd_pwrite (change->fd, change->buffer, part, offset);
+    if (ret < 0)
+      return tn_fail_errno (error, TN_BLOCK_ERROR, -ret, "%s: could not be written", change->path);
+    offset += part;
+    length -= part;
   }
   return 0;
 }
@@ -232,6 +232,18 @@ finish_locked (Change *change, GError **error)
   g_autofree char *folder = g_strconcat (change->name, TN_INPLACE_SHADOW_SUFFIX, NULL);
   (void) rmdir (folder);
   return 1;
+}
+
+bool
+tn_inplace_pending (const char *path)
+{
+  char link[1];
+  /* Links to folders lead to the journal as they lead to the file: looking up every one is for links to
+   * files. */
+  const bool is_link = readlink (path, link, sizeof link) >= 0;
+  g_autofree char *real = is_link ? realpath (path, NULL) : NULL; /* from malloc(), as GLib's memory is */
+  g_autofree char *name = g_strconcat (real ? real : path, TN_INPLACE_SUFFIX, NULL);
+  return access (name, F_OK) == 0;
 }
 
 int

@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include "memory/space.h"
+#include "util/fd.h"
 
 struct TnBootFile {
   char *name;
@@ -80,17 +81,12 @@ tn_boot_file_read (TnBootFile *file, uint64_t offset, void *buffer, size_t lengt
       memcpy (buffer, file->data + offset, length);
     return 0;
   }
-  for (size_t done = 0; done < length;) {
-    ssize_t n = pread (file->fd, (uint8_t *) buffer + done, length - done, (off_t) (offset + done));
-    if (n < 0 && errno == EINTR)
-      continue;
-    if (n < 0)
-      return tn_fail_errno (error, TN_MACHINE_ERROR, errno, "cannot read boot image '%s'", file->name);
-    if (n == 0)
-      return tn_fail (error, TN_MACHINE_ERROR, EIO, "boot image '%s' became shorter while it was read",
-                      file->name);
-    done += (size_t) n;
-  }
+  const ssize_t n = tn_fd_pread (file->fd, buffer, length, offset);
+  if (n < 0)
+    return tn_fail_errno (error, TN_MACHINE_ERROR, (int) -n, "cannot read boot image '%s'", file->name);
+  if ((size_t) n < length)
+    return tn_fail (error, TN_MACHINE_ERROR, EIO, "boot image '%s' became shorter while it was read",
+                    file->name);
   return 0;
 }
 

@@ -7,6 +7,8 @@
 #include <fcntl.h>
 #include <unistd.h>
 
+#include "util/fd.h"
+
 #define MAX_LENGTH (1u << 20)
 
 struct TnSecret {
@@ -49,24 +51,6 @@ from_text (const char *text)
   return secret;
 }
 
-/* To the end of the file or until there is no more room. */
-static ssize_t
-read_all (int fd, char *to, size_t room)
-{
-  size_t done = 0;
-  while (done < room) {
-    ssize_t n = read (fd, to + done, room - done);
-    if (n < 0 && errno == EINTR)
-      continue;
-    if (n < 0)
-      return -errno;
-    if (n == 0)
-      break;
-    done += (size_t) n;
-  }
-  return (ssize_t) done;
-}
-
 static TnSecret *
 from_file (const char *id, const char *path, GError **error)
 {
@@ -76,7 +60,7 @@ from_file (const char *id, const char *path, GError **error)
     return NULL;
   }
   TnSecret *secret = new_secret (MAX_LENGTH + 1);
-  ssize_t n = read_all (fd, secret->bytes, MAX_LENGTH + 1);
+  ssize_t n = tn_fd_read (fd, secret->bytes, MAX_LENGTH + 1);
   close (fd);
   if (n >= 0 && n <= (ssize_t) MAX_LENGTH) {
     TnSecret *fitting = new_secret ((size_t) n);

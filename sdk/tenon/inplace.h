@@ -15,7 +15,8 @@
 
 /** Appended to a file's name, links followed. */
 #define TN_INPLACE_SUFFIX ".tenon-convert"
-/** Appended to that: a folder in which a shadow file may be made; tn_inplace_finish() removes it if it is empty. */
+/** Appended to that: a folder in which a shadow file may be made; tn_inplace_finish() removes it if it is
+ * empty. */
 #define TN_INPLACE_SHADOW_SUFFIX ".new"
 
 typedef struct TnRange {
@@ -31,9 +32,13 @@ typedef struct TnRange {
 TN_API int tn_inplace_publish (const char *path, const char *shadow, uint64_t new_size, const TnRange *keep,
                                size_t n_keep, GError **error);
 
+/** Whether @path has a journal that waits to be carried out. */
+TN_API bool tn_inplace_pending (const char *path);
+
 /**
  * Carries out the journal of @path, if there is one: 1 when it did, 0 when there is none.  Without @write: an
- * error that says how to.
+ * error that says how to.  The caller sees to it that nobody else uses @path meanwhile, by its image locks;
+ * opening it for writing through the protocol "file" does all of that.
  */
 TN_API int tn_inplace_finish (const char *path, bool write, GError **error);
 

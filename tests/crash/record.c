@@ -7,20 +7,26 @@
  * LENGTH | sync NAME | rename NAME NAME | unlink NAME where NAME is what follows the file's own path ("" is
  * written "-", its folder "/").  At a rename the file is copied to LOG.before, and what is unlinked stays as
  * LOG.unlinked.
+ *
+ * With TENON_RECORD_FAIL=N nothing is recorded: operation N, counted from 1, fails instead (no space where
+ * that can be, else an I/O error).  LOG.failed exists then, so that the caller sees whether there was an Nth.
  */
 #ifndef _GNU_SOURCE
 #define _GNU_SOURCE
 #endif
 #include <dlfcn.h>
+#include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
 #include <stdarg.h>
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/syscall.h>
+#include <sys/uio.h>
 #include <unistd.h>
 
 #define COPY_BYTES 65536u
@@ -90,6 +96,32 @@ copy_file (const char *from, const char *suffix)
   close (out);
 }
 
+/* ---- Errors ---- */
+
+/* Whether this operation on @name is the one that fails; errno is set then. */
+static bool
+fails (const char *name, int errnum)
+{
+  static atomic_uint count;
+  const char *text = getenv ("TENON_RECORD_FAIL");
+  if (!name || !text || atomic_fetch_add (&count, 1) + 1 != strtoul (text, NULL, 10))
+    return false;
+  char path[PATH_MAX];
+  snprintf (path, sizeof path, "%s.failed", getenv ("TENON_RECORD_LOG"));
+  const int fd = open (path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+  if (fd < 0 || syscall (SYS_write, fd, name, strlen (name)) < 0)
+    abort ();
+  close (fd);
+  errno = errnum;
+  return true;
+}
+
+static bool
+recording (const char *name)
+{
+  return name && !getenv ("TENON_RECORD_FAIL");
+}
+
 /* ---- Operations ---- */
 
 static void *
@@ -103,8 +135,10 @@ record_write (int fd, const void *bytes, size_t length, int64_t offset)
 {
   char path[PATH_MAX];
   const char *name = name_of_fd (fd, path);
+  if (fails (name, ENOSPC))
+    return -1;
   const ssize_t n = syscall (SYS_pwrite64, fd, bytes, length, offset);
-  if (name && n > 0) {
+  if (recording (name) && n > 0) {
     note ("write %s %lld %zd\n", name, (long long) offset, n);
     append (bytes, (size_t) n);
   }
@@ -123,13 +157,42 @@ pwrite64 (int fd, const void *bytes, size_t length, off64_t offset)
   return record_write (fd, bytes, length, offset);
 }
 
+static ssize_t
+record_writev (int fd, const struct iovec *iov, int n_iov, int64_t offset)
+{
+  ssize_t done = 0;
+  for (int i = 0; i < n_iov; i++) {
+    const ssize_t n = record_write (fd, iov[i].iov_base, iov[i].iov_len, offset + done);
+    if (n < 0)
+      return done ? done : n;
+    done += n;
+    if (n < (ssize_t) iov[i].iov_len)
+      break;
+  }
+  return done;
+}
+
+ssize_t
+pwritev (int fd, const struct iovec *iov, int n_iov, off_t offset)
+{
+  return record_writev (fd, iov, n_iov, offset);
+}
+
+ssize_t
+pwritev64 (int fd, const struct iovec *iov, int n_iov, off64_t offset)
+{
+  return record_writev (fd, iov, n_iov, offset);
+}
+
 static int
 record_truncate (int fd, int64_t length)
 {
   char path[PATH_MAX];
   const char *name = name_of_fd (fd, path);
+  if (fails (name, EIO))
+    return -1;
   const int ret = (int) syscall (SYS_ftruncate, fd, length);
-  if (name && ret == 0)
+  if (recording (name) && ret == 0)
     note ("truncate %s %lld\n", name, (long long) length);
   return ret;
 }
@@ -151,8 +214,10 @@ record_fallocate (int fd, int mode, int64_t offset, int64_t length)
 {
   char path[PATH_MAX];
   const char *name = name_of_fd (fd, path);
+  if (fails (name, mode & FALLOC_FL_PUNCH_HOLE ? EIO : ENOSPC))
+    return -1;
   const int ret = (int) syscall (SYS_fallocate, fd, mode, offset, length);
-  if (name && ret == 0)
+  if (recording (name) && ret == 0)
     note ("%s %s %lld %lld\n",
           mode & FALLOC_FL_PUNCH_HOLE   ? "punch"
           : mode & FALLOC_FL_ZERO_RANGE ? "zero"
@@ -178,9 +243,20 @@ fsync (int fd)
 {
   char path[PATH_MAX];
   const char *name = name_of_fd (fd, path);
-  if (name)
+  if (fails (name, EIO))
+    return -1;
+  if (recording (name))
     note ("sync %s\n", name);
   return (int) syscall (SYS_fsync, fd);
+}
+
+int
+fdatasync (int fd)
+{
+  char path[PATH_MAX];
+  if (fails (name_of_fd (fd, path), EIO))
+    return -1;
+  return (int) syscall (SYS_fdatasync, fd);
 }
 
 int
@@ -188,7 +264,9 @@ rename (const char *from, const char *to)
 {
   int (*real) (const char *, const char *) = (int (*) (const char *, const char *)) next ("rename");
   const char *one = name_of (from), *two = name_of (to);
-  if (one && two) {
+  if (one && two && fails (one, EIO))
+    return -1;
+  if (recording (one) && two) {
     copy_file (getenv ("TENON_RECORD_FILE"), ".before");
     note ("rename %s %s\n", one, two);
   }
@@ -200,7 +278,9 @@ unlink (const char *path)
 {
   int (*real) (const char *) = (int (*) (const char *)) next ("unlink");
   const char *name = name_of (path);
-  if (name && access (path, F_OK) == 0) {
+  if (fails (name, EIO))
+    return -1;
+  if (recording (name) && access (path, F_OK) == 0) {
     char kept[PATH_MAX];
     snprintf (kept, sizeof kept, "%s.unlinked", getenv ("TENON_RECORD_LOG"));
     if (link (path, kept) < 0)

@@ -141,6 +141,8 @@ void cli_warning (CliArgs *args, const char *format, ...) G_GNUC_PRINTF (2, 3);
 int cli_fail (CliArgs *args, int status, GError **error);
 /* Writes all of it to @fd: 0 or an errno value. */
 int cli_write (int fd, const char *text, size_t length);
+/* Up to @length bytes, less at the end of the file only: how many, or -errno. */
+ssize_t cli_read (int fd, void *bytes, size_t length);
 
 /* For help, manual and completion: option number @index of @command, NULL behind the last. */
 const CliOption *cli_option_at (const CliCommand *command, unsigned index);

@@ -21,6 +21,23 @@ cli_write (int fd, const char *text, size_t length)
   return 0;
 }
 
+ssize_t
+cli_read (int fd, void *bytes, size_t length)
+{
+  size_t done = 0;
+  while (done < length) {
+    ssize_t n = read (fd, (char *) bytes + done, length - done);
+    if (n < 0 && errno == EINTR)
+      continue;
+    if (n < 0)
+      return -errno;
+    if (n == 0)
+      break;
+    done += n;
+  }
+  return done;
+}
+
 void
 cli_flush (CliArgs *args)
 {

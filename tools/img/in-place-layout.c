@@ -48,8 +48,9 @@ keep (InPlaceLayout *layout, uint64_t offset, uint64_t length, uint64_t place, G
 static uint64_t
 count_blocked (const InPlaceLayout *layout, const InPlaceSource *source, uint64_t length, uint64_t place)
 {
+  /* The file system keeps whole blocks: the last one of the disk would be the trailer's first. */
   if (!tn_node_can_adopt (layout->target))
-    return 0;
+    return layout->trailed && length < layout->unit ? length : 0;
   const uint64_t unit = layout->unit;
   if (place < layout->occupied)
     return MIN (length, (layout->occupied - place + unit - 1) / unit * unit);

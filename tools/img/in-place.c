@@ -211,6 +211,7 @@ make_shadow (InPlace *job, GError **error)
   const uint32_t unit = tn_node_allocation_unit (job->layout.target);
   job->layout.unit = unit ? unit : STATIC_UNIT;
   job->layout.occupied = preallocated ? 0 : (uint64_t) st.st_size;
+  job->layout.trailed = preallocated && (uint64_t) st.st_size > tn_node_size (job->layout.target);
   return preallocated ? 0 : extend_shadow (job, error);
 }
 
@@ -320,6 +321,20 @@ lock_image (const InPlace *job, TnNode **lock, GError **error)
                   job->name);
 }
 
+/* What an earlier attempt left to be carried out: opening does it.  1 when there was something. */
+static int
+finish_earlier (const InPlace *job, GError **error)
+{
+  g_autoptr (TnOptions) options = tn_options_new ();
+  g_autoptr (TnNode) node = NULL;
+  if (!tn_inplace_pending (job->name))
+    return 0;
+  tn_options_set (options, "driver", "file");
+  tn_options_set (options, "filename", job->name);
+  const int ret = tn_node_open (options, TN_OPEN_WRITE | TN_OPEN_RESIZE, &node, error);
+  return ret < 0 ? ret : 1;
+}
+
 static int
 change_over (InPlace *job, GError **error)
 {
@@ -411,7 +426,7 @@ img_convert_in_place (CliArgs *args, const TnOptions *options)
   InPlace job = { .args = args, .options = options, .format = cli_text (args, "output-format") };
   job.name = args->n_words ? args->words[0] : "";
   int ret = check_options (&job, &error);
-  const int finished = ret < 0 ? 0 : tn_inplace_finish (job.name, true, &error);
+  const int finished = ret < 0 ? 0 : finish_earlier (&job, &error);
   if (finished > 0) {
     if (!cli_quiet (args))
       cli_print (args, "%s: the conversion that was interrupted is finished\n", job.name);

@@ -30,6 +30,7 @@ typedef struct InPlaceLayout {
   uint64_t unit;     /* that the target allocates, or 4 KiB */
   uint64_t occupied; /* the target's own metadata is before this place */
   uint64_t end;      /* of what was in the old file, to a whole unit */
+  bool trailed;      /* a preallocated target has something right behind the disk */
   GArray *kept;      /* TnRange of the file */
   GArray *moved;     /* TnRange of the disk */
   uint64_t kept_bytes, moved_bytes;

@@ -50,24 +50,6 @@ img_spool_make (int *fd, char **name, GError **error)
   return 0;
 }
 
-/* Up to @length bytes, less at the end only: how many, or -errno. */
-static ssize_t
-read_fully (int fd, unsigned char *buffer, size_t length)
-{
-  size_t done = 0;
-  while (done < length) {
-    ssize_t n = read (fd, buffer + done, length - done);
-    if (n < 0 && errno == EINTR)
-      continue;
-    if (n < 0)
-      return -errno;
-    if (n == 0)
-      break;
-    done += n;
-  }
-  return done;
-}
-
 /* Zeroes become holes. */
 static int
 spool_chunk (int fd, const unsigned char *buffer, size_t length, uint64_t offset)
@@ -89,7 +71,7 @@ img_spool_stdin (int fd, GError **error)
   g_autofree unsigned char *buffer = g_malloc (STREAM_CHUNK);
   uint64_t offset = 0;
   for (;;) {
-    ssize_t n = read_fully (STDIN_FILENO, buffer, STREAM_CHUNK);
+    ssize_t n = cli_read (STDIN_FILENO, buffer, STREAM_CHUNK);
     if (n < 0)
       return tn_fail_errno (error, TN_BLOCK_ERROR, (int) -n, "cannot read standard input");
     int ret = spool_chunk (fd, buffer, n, offset);
@@ -134,7 +116,7 @@ img_stream_file (int fd, GError **error)
   if (lseek (fd, 0, SEEK_SET) < 0)
     return tn_fail_errno (error, TN_BLOCK_ERROR, errno, "cannot read the temporary file");
   for (;;) {
-    ssize_t n = read_fully (fd, buffer, STREAM_CHUNK);
+    ssize_t n = cli_read (fd, buffer, STREAM_CHUNK);
     if (n < 0)
       return tn_fail_errno (error, TN_BLOCK_ERROR, (int) -n, "cannot read the temporary file");
     int failed = n ? img_stream_write (buffer, n) : 0;

@@ -158,25 +158,15 @@ static int
 io_fill_from_file (IoBuffer *buffer, const char *path, GError **error)
 {
   int fd = open (path, O_RDONLY | O_CLOEXEC | O_NOCTTY);
-  uint64_t have = 0;
+  uint64_t have;
 
   if (fd < 0)
     return tn_fail_errno (error, TN_IO_ERROR, errno, "%s", path);
-  while (have < buffer->length) {
-    ssize_t n = read (fd, buffer->data + have, (size_t) (buffer->length - have));
-
-    if (n < 0 && errno == EINTR)
-      continue;
-    if (n < 0) {
-      int errnum = errno;
-      close (fd);
-      return tn_fail_errno (error, TN_IO_ERROR, errnum, "%s", path);
-    }
-    if (n == 0)
-      break;
-    have += (uint64_t) n;
-  }
+  ssize_t n = cli_read (fd, buffer->data, buffer->length);
   close (fd);
+  if (n < 0)
+    return tn_fail_errno (error, TN_IO_ERROR, (int) -n, "%s", path);
+  have = (uint64_t) n;
   if (have == 0 && buffer->length > 0)
     return tn_fail (error, TN_IO_ERROR, EINVAL, "%s: file is empty", path);
   for (uint64_t at = have; at < buffer->length; at++)

@@ -94,14 +94,7 @@ write_new_file (CliArgs *args, const char *path, const char *text)
   int fd = open (path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0644);
   if (fd < 0)
     return fail (args, "cannot make %s: %s", path, errno);
-  size_t length = strlen (text);
-  int failed = 0;
-  for (size_t done = 0; done < length && !failed;) {
-    ssize_t n = write (fd, text + done, length - done);
-    if (n < 0 && errno != EINTR)
-      failed = errno;
-    done += n > 0 ? (size_t) n : 0;
-  }
+  int failed = cli_write (fd, text, strlen (text));
   if (close (fd) < 0 && !failed)
     failed = errno;
   return failed ? fail (args, "cannot write %s: %s", path, failed) : TOOL_OK;

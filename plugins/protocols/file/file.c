@@ -179,6 +179,25 @@ file_release (FileState *s)
   g_clear_pointer (&s->filename, g_free);
 }
 
+/* An in-place conversion was cut short: what is there is neither the old image nor the new one. */
+static int
+file_finish_change (const char *filename, bool locks, uint32_t flags, GError **error)
+{
+  if ((flags & TN_OPEN_WRITE) == 0)
+    return tn_inplace_finish (filename, false, error);
+  const int fd = open (filename, O_RDWR | O_CLOEXEC | O_NOCTTY);
+  if (fd < 0)
+    return tn_fail_errno (error, TN_BLOCK_ERROR, errno, "Could not open '%s'", filename);
+  int r = locks && file_can_lock (fd)
+              ? file_lock (fd, filename, 0, 0, TN_PERM_WRITE | TN_PERM_RESIZE, FILE_LOCK_ALL, error)
+              : 0;
+  if (r == 0)
+    r = tn_inplace_finish (filename, true, error);
+  file_unlock_all (fd);
+  close (fd);
+  return MIN (r, 0);
+}
+
 static int
 file_open_as (TnNode *node, const TnOptions *options, bool want_device, uint32_t flags, GError **error)
 {
@@ -190,9 +209,11 @@ file_open_as (TnNode *node, const TnOptions *options, bool want_device, uint32_t
 
   if (filename == NULL || *filename == '\0')
     return tn_fail (error, TN_BLOCK_ERROR, EINVAL, "A file name is missing: give filename=PATH");
-  r = tn_inplace_finish (filename, (flags & TN_OPEN_WRITE) != 0, error);
-  if (r < 0)
-    return r;
+  if (tn_inplace_pending (filename)) {
+    r = file_finish_change (filename, g_strcmp0 (locking, "off") != 0, flags, error);
+    if (r < 0)
+      return r;
+  }
   s->fd = file_open_fd (filename, want_device, flags, &st, error);
   if (s->fd < 0)
     return s->fd;

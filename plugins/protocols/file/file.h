@@ -122,11 +122,15 @@ void file_map_forget (FileState *s);
 int file_probe_limits (int fd, const char *filename, bool direct, TnLimits *limits, GError **error);
 
 /* lock.c */
+/** Every permission there is. */
+#define FILE_LOCK_ALL ((1u << 4) - 1)
 /** Holds exactly @permissions on @fd and denies others @unshared, where @old_… is held already. */
 int file_lock (int fd, const char *filename, uint32_t old_permissions, uint32_t old_unshared,
                uint32_t permissions, uint32_t unshared, GError **error);
 /** Takes the same locks on another open file of the same process, without looking for others' locks. */
 int file_lock_copy (int fd, uint32_t permissions, uint32_t unshared);
+/** Whether the file system of @fd knows locks. */
+bool file_can_lock (int fd);
 /** Gives back every lock that @fd holds. */
 void file_unlock_all (int fd);
 int file_set_permissions (TnNode *node, uint32_t permissions, uint32_t shared, GError **error);

@@ -14,7 +14,6 @@
 #define FILE_LOCK_PERMISSIONS 100
 #define FILE_LOCK_UNSHARED 200
 #define FILE_LOCK_BITS 4
-#define FILE_LOCK_ALL ((1u << FILE_LOCK_BITS) - 1)
 
 /* How long the locks of a process that is gone may be in the way: until the kernel has cancelled its
  * requests. */
@@ -190,7 +189,7 @@ file_lock (int fd, const char *filename, uint32_t old_permissions, uint32_t old_
 }
 
 /* File systems that know no locks answer so, whatever is asked. */
-static bool
+bool
 file_can_lock (int fd)
 {
   struct flock lock = {
