@@ -13,12 +13,12 @@
  * The caches over one node (a domain) are used by one format, whose lock protects them all.
  */
 #include "block/internal.h"
-
-#include <stdlib.h>
+#include "block/slab.h"
 
 #define MAX_RUN (1u << 20)
 #define MAX_RUN_SLICES 64
 #define MIN_BUCKETS 16
+#define MAX_BUDGET (UINT64_C (1) << 48) /* so that sums stay sums */
 
 struct TnMetaSlice {
   TnMetaCache *cache;
@@ -54,6 +54,7 @@ struct TnMetaCache {
   uint32_t slice_size;
   uint64_t budget;
   size_t n_slices;
+  TnSlab slab; /* of the slices' bytes */
   TnMetaSlice *newest, *oldest;
   TnMetaSlice *dirty;
   uint32_t min_level; /* of slices dirtied from now on */
@@ -160,7 +161,7 @@ clean (TnMetaSlice *slice)
 static void
 free_slice (TnMetaSlice *slice)
 {
-  free (slice->data);
+  tn_slab_give (&slice->cache->slab, slice->data);
   g_free (slice);
 }
 
@@ -478,10 +479,37 @@ tn_meta_is_dirty (TnMetaCache *cache)
 
 /* ---- Getting ---- */
 
+/* What the process may hold in all caches, and what their budgets come to: memory is the process's. */
+static uint64_t process_limit, process_budgets;
+
+void
+tn_meta_limit (uint64_t bytes)
+{
+  __atomic_store_n (&process_limit, bytes, __ATOMIC_RELAXED);
+}
+
+static void
+change_budget (TnMetaCache *cache, uint64_t budget)
+{
+  __atomic_add_fetch (&process_budgets, budget - cache->budget, __ATOMIC_RELAXED);
+  cache->budget = budget;
+}
+
+/* The budget, or the cache's share of the limit. */
+static uint64_t
+allowance (const TnMetaCache *cache)
+{
+  const uint64_t limit = __atomic_load_n (&process_limit, __ATOMIC_RELAXED);
+  const uint64_t budgets = __atomic_load_n (&process_budgets, __ATOMIC_RELAXED);
+  if (!limit || budgets <= limit)
+    return cache->budget;
+  return (uint64_t) ((double) cache->budget / (double) budgets * (double) limit);
+}
+
 static bool
 is_full (const TnMetaCache *cache)
 {
-  return cache->n_slices >= 2 && (cache->n_slices + 1) * (uint64_t) cache->slice_size > cache->budget;
+  return cache->n_slices >= 2 && (cache->n_slices + 1) * (uint64_t) cache->slice_size > allowance (cache);
 }
 
 /* The slice to go, or NULL when all are pinned: the oldest one not used since the last look at it. */
@@ -525,7 +553,7 @@ add_slice (TnMetaCache *cache, uint64_t offset, TnMetaSlice **added, GError **er
   int rc = make_room (cache, error);
   if (rc)
     return rc;
-  char *data = tn_buffer_new (cache->slice_size);
+  char *data = tn_slab_take (&cache->slab);
   if (!data)
     return tn_fail (error, TN_BLOCK_ERROR, ENOMEM, "no memory for %s of %u bytes", cache->name,
                     cache->slice_size);
@@ -631,13 +659,14 @@ tn_meta_drop (TnMetaCache *cache)
     if (!slice->dirty && !slice->pins)
       remove_slice (slice);
   }
+  tn_slab_trim (&cache->slab);
 }
 
 void
 tn_meta_set_budget (TnMetaCache *cache, uint64_t budget)
 {
   /* A smaller one takes effect as slices are added. */
-  cache->budget = budget;
+  change_budget (cache, MIN (budget, MAX_BUDGET));
 }
 
 /* ---- Caches ---- */
@@ -679,7 +708,8 @@ tn_meta_cache_new (TnNode *node, const char *name, uint32_t slice_size, uint64_t
   cache->name = g_strdup (name);
   cache->slice_size = slice_size;
   cache->shift = (uint32_t) __builtin_ctz (slice_size);
-  cache->budget = budget;
+  tn_slab_init (&cache->slab, slice_size);
+  change_budget (cache, MIN (budget, MAX_BUDGET));
   cache->bucket_bits = (uint32_t) __builtin_ctz (MIN_BUCKETS);
   rehash (cache);
   return cache;
@@ -698,6 +728,8 @@ tn_meta_cache_free (TnMetaCache *cache)
   *link = cache->next;
   if (!cache->domain->caches)
     g_clear_pointer (&cache->domain->data_nodes, g_ptr_array_unref);
+  change_budget (cache, 0);
+  tn_slab_clear (&cache->slab);
   g_free (cache->buckets);
   g_free (cache->name);
   g_free (cache);

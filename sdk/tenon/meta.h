@@ -60,5 +60,8 @@ TN_API void tn_meta_forget (TnMetaCache *cache, uint64_t offset, uint64_t length
 TN_API void tn_meta_drop (TnMetaCache *cache);
 TN_API bool tn_meta_is_dirty (TnMetaCache *cache);
 TN_API void tn_meta_set_budget (TnMetaCache *cache, uint64_t budget);
+/** For programs, any thread: when the budgets of all caches of the process come to more than @bytes, each may
+ * hold its proportional share of them only (two slices at least).  0, as at first: there is no limit. */
+TN_API void tn_meta_limit (uint64_t bytes);
 
 #endif

@@ -2,6 +2,12 @@
 /* tenon-img: makes, describes, checks and converts disk images. */
 #include "img.h"
 
+#include <tenon/meta.h>
+
+/* Images are run through once: caches of tables that suit a guest would only be large, and chains have many.
+ */
+#define META_LIMIT (32u << 20)
+
 /* Tables of constants cannot hold copies of constants of other files: the list is put together at start. */
 int
 main (int argc, char **argv)
@@ -22,5 +28,6 @@ main (int argc, char **argv)
     .commands = commands,
     .sandboxed = true,
   };
+  tn_meta_limit (META_LIMIT);
   return cli_main (&tool, argc, argv);
 }
