@@ -166,7 +166,7 @@ qcow2_create (TnNode *file, const TnOptions *options, uint64_t size, GError **er
     return ret;
   }
   const unsigned table_bits = layout.cluster_bits * 2 - (layout.extended ? 4 : 3);
-  if (size > (uint64_t) INT64_MAX || (size >> table_bits) >= QCOW2_MAX_L1_BYTES / 8) {
+  if (size > (uint64_t) INT64_MAX || (size && (size - 1) >> table_bits >= QCOW2_MAX_L1_BYTES / 8)) {
     return tn_fail (error, TN_BLOCK_ERROR, EFBIG,
                     "qcow2: a disk of %" PRIu64 " bytes needs larger clusters than %u", size,
                     1u << layout.cluster_bits);

@@ -97,7 +97,7 @@ qcow2_measure (const TnOptions *options, TnNode *source, uint64_t size, TnMeasur
     size = tn_node_size (source);
   }
   const unsigned table_bits = layout.cluster_bits * 2 - (layout.extended ? 4 : 3);
-  if (size > (uint64_t) INT64_MAX - cluster || (size >> table_bits) >= QCOW2_MAX_L1_BYTES / 8) {
+  if (size > (uint64_t) INT64_MAX - cluster || (size && (size - 1) >> table_bits >= QCOW2_MAX_L1_BYTES / 8)) {
     return tn_fail (error, TN_BLOCK_ERROR, EFBIG,
                     "a disk of %" PRIu64 " bytes needs larger clusters than %" PRIu64, size, cluster);
   }
