@@ -10,7 +10,8 @@
 
 struct ClusterSet {
   GHashTable *pages; /* number -> bits */
-  uint8_t *last;     /* the page looked at before, since neighbours come together */
+  /* The page looked at before, since neighbours come together; NULL: there is none of that number. */
+  uint8_t *last;
   uint64_t last_number, count, end;
 };
 
@@ -19,6 +20,7 @@ cluster_set_new (void)
 {
   ClusterSet *set = g_new0 (ClusterSet, 1);
   set->pages = g_hash_table_new_full (g_int64_hash, g_int64_equal, g_free, g_free);
+  set->last_number = UINT64_MAX;
   return set;
 }
 
@@ -32,7 +34,7 @@ cluster_set_free (ClusterSet *set)
 static uint8_t *
 cluster_set_page (ClusterSet *set, uint64_t number, bool make)
 {
-  if (set->last && set->last_number == number) {
+  if (set->last_number == number && (set->last || !make)) {
     return set->last;
   }
   uint8_t *page = g_hash_table_lookup (set->pages, &number);
@@ -42,10 +44,8 @@ cluster_set_page (ClusterSet *set, uint64_t number, bool make)
       g_hash_table_insert (set->pages, g_memdup2 (&number, sizeof number), page);
     }
   }
-  if (page) {
-    set->last = page;
-    set->last_number = number;
-  }
+  set->last = page;
+  set->last_number = number;
   return page;
 }
 
@@ -76,6 +76,25 @@ cluster_set_has (ClusterSet *set, uint64_t cluster)
 {
   const uint8_t *page = cluster_set_page (set, cluster >> PAGE_BITS, false);
   return page && (page[(cluster & ((1u << PAGE_BITS) - 1)) / 8] & (1u << (cluster & 7)));
+}
+
+bool
+cluster_set_has_any (ClusterSet *set, uint64_t first, uint64_t n)
+{
+  while (n) {
+    const uint64_t in_page = first & ((1u << PAGE_BITS) - 1), here = MIN (n, (1u << PAGE_BITS) - in_page);
+    const uint8_t *page = cluster_set_page (set, first >> PAGE_BITS, false);
+    for (uint64_t at = in_page; page && at < in_page + here; at++) {
+      if (page[at / 8] == 0) {
+        at |= 7;
+      } else if (page[at / 8] & (1u << (at & 7))) {
+        return true;
+      }
+    }
+    first += here;
+    n -= here;
+  }
+  return false;
 }
 
 uint64_t

@@ -80,8 +80,8 @@ vmdk_use_grain (VmdkWalk *walk, uint64_t place, GError **error)
   const uint64_t sectors = grain / VMDK_SECTOR;
   int twice = cluster_set_add (walk->grains, place / grain, 1);
   /* Other kinds of things, and grains elsewhere than at multiples, are few. */
-  for (uint64_t i = 0; twice == 0 && cluster_set_count (walk->sectors) && i < sectors; i++) {
-    twice = cluster_set_has (walk->sectors, place / VMDK_SECTOR + i);
+  if (twice == 0) {
+    twice = cluster_set_has_any (walk->sectors, place / VMDK_SECTOR, sectors);
   }
   walk->end = MAX (walk->end, place + grain);
   return twice < 0 ? vmdk_no_memory (walk, error) : twice;
@@ -316,10 +316,8 @@ vmdk_count_leaks (VmdkWalk *walk, GError **error)
   const uint64_t file_end = tn_node_size (e->file) / grain;
   const uint64_t before = walk->check->leaks;
   for (uint64_t g = (e->sparse.overhead + grain - 1) / grain; g < file_end; g++) {
-    bool used = cluster_set_has (walk->grains, g);
-    for (uint64_t i = 0; !used && i < grain / VMDK_SECTOR; i++) {
-      used = cluster_set_has (walk->sectors, g * (grain / VMDK_SECTOR) + i);
-    }
+    bool used = cluster_set_has (walk->grains, g)
+                || cluster_set_has_any (walk->sectors, g * (grain / VMDK_SECTOR), grain / VMDK_SECTOR);
     walk->check->leaks += !used;
   }
   if (walk->check->leaks == before) {

@@ -48,6 +48,7 @@ typedef struct FileState {
   uint32_t unshared;    /* denied to others */
   GMutex map_lock;
   uint64_t data_start, data_end; /* the last run of data that map() found */
+  bool sought_from_start;        /* map() has looked how far the data at the beginning reaches */
   char *filename;
 } FileState;
 

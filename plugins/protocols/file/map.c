@@ -45,13 +45,37 @@ file_map_forget (FileState *s)
   file_map_remember (s, 0, 0);
 }
 
+/* Asked about places in descending order, some file systems would look through the same run of data again and
+ * again.  Where all the data lies together, one look from its beginning finds the whole of it. */
+static bool
+file_seek_from_start (FileState *s, uint64_t offset, uint64_t size, TnExtent *extent)
+{
+  off_t hole;
+  bool descends;
+
+  g_mutex_lock (&s->map_lock);
+  descends = offset < s->data_start && !s->sought_from_start;
+  s->sought_from_start |= descends;
+  g_mutex_unlock (&s->map_lock);
+  if (!descends)
+    return false;
+  hole = lseek (s->fd, 0, SEEK_HOLE);
+  if (hole < 0 || (uint64_t) hole <= offset)
+    return false;
+  file_fill_extent (extent, TN_EXTENT_DATA, 0, MIN ((uint64_t) hole, size));
+  file_map_remember (s, 0, extent->length);
+  return true;
+}
+
 /* Fills @extent for @offset, which lies before @size. */
 static int
 file_seek (FileState *s, uint64_t offset, uint64_t size, TnExtent *extent)
 {
-  off_t data = lseek (s->fd, (off_t) offset, SEEK_DATA);
-  off_t hole;
+  off_t data, hole;
 
+  if (file_seek_from_start (s, offset, size, extent))
+    return 0;
+  data = lseek (s->fd, (off_t) offset, SEEK_DATA);
   if (data < 0 && errno == ENXIO) {
     file_fill_extent (extent, TN_EXTENT_ZERO, offset, size);
     return 0;
