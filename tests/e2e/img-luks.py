@@ -122,22 +122,27 @@ def overlay():
     ours_reads('what it grew by is zeroes', opts('base.qcow2', 'qcow2'), data + bytes(700 * 512))
 
 
-def old_aes():
-    status, _, text = run('qemu-img', 'create', '-q', *OBJECT, '-f', 'qcow2', '-o',
-                          'encrypt.format=aes,encrypt.key-secret=s', 'old.qcow2', str(SIZE))
+def old_aes(form):
+    name = f'old.{form}'
+    status, _, text = run('qemu-img', 'create', '-q', *OBJECT, '-f', form, '-o',
+                          'encrypt.format=aes,encrypt.key-secret=s', name, str(SIZE))
     if status:
-        return skip('AES of old', 'this qemu-img does not make it')
+        return skip(f'AES of old in {form}', 'this qemu-img does not make it')
     data = bytearray(SIZE)
-    why = write_by('qemu-io', opts('old.qcow2', 'qcow2'), data, 70000, 300000)
-    verdict(not why, 'AES of old, by QEMU', why)
-    ours_reads('AES of old is read', opts('old.qcow2', 'qcow2'), data)
-    status, out, text = run(IO, *OBJECT, '-c', 'write 0 512', '--image-opts', opts('old.qcow2', 'qcow2'))
-    return verdict(status != 0 and 'too weak' in text, 'and not written', text)
+    why = write_by('qemu-io', opts(name, form), data, 70000, 300000)
+    verdict(not why, f'AES of old in {form}, by QEMU', why)
+    ours_reads(f'AES of old in {form} is read', opts(name, form), data)
+    refused(f'AES of old in {form} without its secret', 'key-secret', 'convert', '-f', form, name, '-O', 'raw', 'out.raw')
+    status, out, text = img('info', name)
+    verdict(status == 0 and b'encrypted: yes' in out, f'info of {form} needs no secret', text)
+    status, out, text = run(IO, *OBJECT, '-c', 'write 0 512', '--image-opts', opts(name, form))
+    return verdict(status != 0 and 'too weak' in text, f'and {form} is not written', text)
 
 
 overlay()
 if tool('qemu-img'):
-    old_aes()
+    old_aes('qcow2')
+    old_aes('qcow')
 
 # ---- Version 2, with cryptsetup ----
 

@@ -49,7 +49,8 @@ qcow_map_run (Qcow *q, const void *slice, uint64_t table, unsigned index, uint64
   if (extent->kind == TN_EXTENT_DATA) {
     extent->source = q->file;
     extent->source_offset = entry;
-    extent->flags = q->writable ? TN_EXTENT_WRITABLE : 0;
+    extent->flags = (q->writable ? TN_EXTENT_WRITABLE : 0)
+                    | (q->header.crypt_method == QCOW_CRYPT_NONE ? 0 : TN_EXTENT_ENCRYPTED);
   } else if (extent->kind == TN_EXTENT_PACKED) {
     extent->source = q->file;
     qcow_packed_place (q, entry, &extent->source_offset, &extent->packed_length);

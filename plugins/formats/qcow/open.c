@@ -48,7 +48,7 @@ qcow_detach (Qcow *q)
 }
 
 static int
-qcow_attach (Qcow *q, GError **error)
+qcow_attach (Qcow *q, const TnOptions *options, GError **error)
 {
   int ret = qcow_header_read (q, error);
   if (ret < 0) {
@@ -62,10 +62,8 @@ qcow_attach (Qcow *q, GError **error)
   if (q->flags & TN_OPEN_NO_IO) {
     return 0;
   }
-  if (q->header.crypt_method != QCOW_CRYPT_NONE) {
-    return qcow_fail (
-        q, error, ENOTSUP,
-        "it is encrypted with AES, which is not supported: decrypt it with the program that made it");
+  if ((ret = qcow_crypt_open (q, options, error)) < 0) {
+    return ret;
   }
   const uint64_t file_size = tn_node_size (q->file);
   tail_space_init (&q->space, (file_size + QCOW_SECTOR - 1) & ~(uint64_t) (QCOW_SECTOR - 1));
@@ -83,7 +81,7 @@ qcow_open (TnNode *node, const TnOptions *options, uint32_t flags, GError **erro
   q->file = tn_node_child (node, "file");
   q->flags = flags;
   q->writable = (flags & TN_OPEN_WRITE) && !(flags & TN_OPEN_NO_IO);
-  int ret = qcow_attach (q, error);
+  int ret = qcow_attach (q, options, error);
   if (ret < 0) {
     qcow_detach (q);
   }
@@ -159,6 +157,8 @@ static const TnFormatOps qcow_ops = {
   .reopen = qcow_reopen,
 };
 
+static const char *const qcow_crypt_choices[] = { "aes", NULL };
+
 static const TnOption qcow_options[] = {
   { .name = "backing_file",
     .type = TN_OPTION_STRING,
@@ -169,11 +169,15 @@ static const TnOption qcow_options[] = {
     .when = TN_OPTION_CREATE,
     .help = "format of the base image; the image does not record it" },
   { .name = "encryption", .type = TN_OPTION_BOOL, .when = TN_OPTION_CREATE, .help = "not available" },
-  { .name = "encrypt.format", .type = TN_OPTION_STRING, .when = TN_OPTION_CREATE, .help = "not available" },
+  { .name = "encrypt.format",
+    .type = TN_OPTION_ENUM,
+    .when = TN_OPTION_OPEN | TN_OPTION_CREATE,
+    .choices = qcow_crypt_choices,
+    .help = "how guest data is encrypted (opening read-only)" },
   { .name = "encrypt.key-secret",
     .type = TN_OPTION_STRING,
-    .when = TN_OPTION_CREATE,
-    .help = "not available" },
+    .when = TN_OPTION_OPEN | TN_OPTION_CREATE,
+    .help = "id of the secret that holds the passphrase (opening read-only)" },
   { .name = NULL },
 };
 

@@ -4,6 +4,7 @@
  *
  * header.c  header and backing file name, read, checked and written
  * open.c    opening, closing, flushing an image
+ * crypt.c   old encryption
  * table.c   L1 and L2 tables
  * map.c     where guest bytes live
  * write.c   reserve, commit, cancel
@@ -79,6 +80,9 @@ int qcow_fail (const Qcow *q, GError **error, int errnum, const char *format, ..
 int qcow_corrupt (const Qcow *q, GError **error, const char *format, ...) TN_PRINTF (3, 4);
 int qcow_need_writable (const Qcow *q, GError **error);
 int qcow_sync (Qcow *q, GError **error);
+
+/* ---- crypt.c ---- */
+int qcow_crypt_open (Qcow *q, const TnOptions *options, GError **error);
 
 /* ---- table.c ---- */
 uint64_t qcow_l1_index (const Qcow *q, uint64_t guest);

@@ -5,10 +5,10 @@
  * sectors are numbered by guest offset; such images are read, not made.
  */
 #include "../common/luks/luks.h"
+#include "../common/old-aes.h"
 #include "crypt.h"
 
 #define PREFIX "encrypt."
-#define AES_KEY 16
 #define MAX_HEADER (16u << 20)
 
 int
@@ -45,20 +45,8 @@ use_cipher (Qcow2 *q, TnSectorCipher *cipher, uint32_t flags)
 static int
 open_aes (Qcow2 *q, const TnSecret *secret, GError **error)
 {
-  static const LuksCipher spec = { .algorithm = "aes", .mode = "cbc", .iv = "plain64" };
-  if (q->writable) {
-    return qcow2_fail (
-        q, error, EROFS,
-        "its encryption (AES) is too weak to be written: open it read-only, or convert it to an "
-        "image with encrypt.format=luks");
-  }
-  size_t length;
-  const void *bytes = tn_secret_bytes (secret, &length);
-  uint8_t *key = tn_secure_new (AES_KEY);
-  memcpy (key, bytes, MIN (length, AES_KEY));
-  TnSectorCipher *cipher = luks_cipher_open (&spec, LUKS_SECTOR, 0, key, AES_KEY, error);
-  tn_secure_free (key);
-  return use_cipher (q, cipher, 0);
+  return q->writable ? qcow2_fail (q, error, EROFS, OLD_AES_NOT_WRITTEN)
+                     : use_cipher (q, old_aes_open (secret, error), 0);
 }
 
 static int
