@@ -56,8 +56,41 @@ verdict $? 'only that part'
 check 'of 8 TiB of nothing' "$img" map --picture=huge.svg huge.qcow2
 "$img" create -q -f raw empty.raw 0
 check 'of an empty disk' "$img" map --picture=empty.svg empty.raw
-refused 1 'pictures are SVG' map --picture=map.png 'a<b>&.qcow2'
-check 'nothing was made' test ! -e map.png
+refused 1 'pictures are SVG or PNG' map --picture=map.gif 'a<b>&.qcow2'
+check 'nothing was made' test ! -e map.gif
+
+check 'as PNG' "$img" map --picture=map.png 'a<b>&.qcow2'
+python3 - > diff.out 2>&1 <<'PY'
+import struct, zlib
+with open('map.png', 'rb') as source:
+    data = source.read()
+assert data[:8] == b'\x89PNG\r\n\x1a\n'
+chunks, at = {}, 8
+while at < len(data):
+    length, kind = struct.unpack('>I4s', data[at:at + 8])
+    body = data[at + 8:at + 8 + length]
+    assert struct.unpack('>I', data[at + 8 + length:at + 12 + length])[0] == zlib.crc32(kind + body), kind
+    chunks[kind] = body
+    at += 12 + length
+assert list(chunks) == [b'IHDR', b'iTXt', b'IDAT', b'IEND'], list(chunks)
+width, height, *rest = struct.unpack('>IIBBBBB', chunks[b'IHDR'])
+assert (width, height, rest) == (128 * 7 + 40, 64 * 7 + 40, [8, 2, 0, 0, 0])
+pixels = zlib.decompress(chunks[b'IDAT'])
+stride = 1 + 3 * width
+assert len(pixels) == stride * height and all(pixels[y * stride] == 0 for y in range(height))
+def colour(cell, dx=1):
+    at = (20 + cell // 128 * 7 + 1) * stride + 1 + 3 * (20 + cell % 128 * 7 + dx)
+    return pixels[at:at + 3].hex()
+cell = (16 << 20) // (128 * 64)
+assert colour((9 << 20) // cell) == '2463a8', colour((9 << 20) // cell)
+assert colour((12 << 20) // cell + 5) == 'c3ccd4'
+assert colour((11 << 20) // cell) == 'ffffff'
+assert {colour((1 << 20) // cell, dx) for dx in range(7)} == {'d9742b', 'ffffff'}
+assert 'compressed data in base.qcow2 (backing): 2 MiB' in chunks[b'iTXt'].decode()
+PY
+verdict $? 'the cells have their colours'
+check 'of 8 TiB of nothing, as PNG' "$img" map --picture=huge.png huge.qcow2
+check 'of an empty disk, as PNG' "$img" map --picture=empty.png empty.raw
 
 "$img" create -q -f qcow2 -b 'a<b>&.qcow2' -F qcow2 top.qcow2
 "$img" info --tree top.qcow2 2> diff.out | sed 's/, [^,]* on disk//' > tree.out

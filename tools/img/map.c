@@ -193,7 +193,7 @@ map_run (CliArgs *args)
 
 static const CliOption map_options[] = { { "start-offset", 's', "OFFSET", "where to begin", NULL },
                                          { "max-length", 'l', "SIZE", "how much to look at", NULL },
-                                         { "picture", 0, "FILE.svg", "draw a picture instead", NULL },
+                                         { "picture", 0, "FILE.svg|FILE.png", "draw a picture instead", NULL },
                                          { 0 } };
 
 const CliCommand img_map = {

@@ -4,44 +4,31 @@
  * paler the less of it that is.  Data has the colour of the image in the chain that holds it; compressed data
  * is hatched.
  */
-#include "picture.h"
+#include "picture-private.h"
 #include "units.h"
 
-#define COLUMNS 128
-#define ROWS 64
-#define CELL 7 /* pixels */
-#define MARGIN 20
-#define HEAD 58
-#define LINE 20
+#include <tenon/codec.h>
+
 #define SECTOR 512
 
-/* Images of a chain with a colour of their own; those below share the last. */
-#define LAYERS 8
+static const uint32_t layer_colours[LAYERS] = { 0x2463a8, 0xd9742b, 0x2f9e62, 0xa2479f,
+                                                0xc2a51f, 0x3aa6ad, 0x8c5b3b, 0x6a6f9c };
 
-enum { KIND_NOTHING, KIND_ZERO, KIND_LAYERS, N_KINDS = KIND_LAYERS + 2 * LAYERS };
-
-static const char *const layer_colours[LAYERS] = { "#2463a8", "#d9742b", "#2f9e62", "#a2479f",
-                                                   "#c2a51f", "#3aa6ad", "#8c5b3b", "#6a6f9c" };
-
-typedef struct Cell {
-  uint64_t bytes[N_KINDS];
-} Cell;
-
-struct ImgPicture {
-  TnNode *node;
-  uint64_t start, end, cell_bytes;
-  unsigned columns, rows;
-  uint64_t total[N_KINDS];
-  Cell *cells;
-};
+static bool
+is_png (const char *filename)
+{
+  return g_str_has_suffix (filename, ".png");
+}
 
 int
 img_picture_check (const char *filename, GError **error)
 {
   if (g_str_has_suffix (filename, ".svg"))
     return 0;
-  return tn_fail (error, TN_OPTION_ERROR, ENOTSUP, "'%s': pictures are SVG; give a name that ends in .svg",
-                  filename);
+  if (is_png (filename))
+    return tn_codec_find ("zlib", error) ? 0 : -ENOENT; /* before plugins are out of reach */
+  return tn_fail (error, TN_OPTION_ERROR, ENOTSUP,
+                  "'%s': pictures are SVG or PNG; give a name that ends in .svg or .png", filename);
 }
 
 ImgPicture *
@@ -90,16 +77,11 @@ img_picture_add (ImgPicture *picture, uint64_t offset, uint64_t length, ImgShade
   }
 }
 
-/* ---- Drawing ---- */
-
-/* What a cell looks like; equal neighbours are drawn as one. */
-typedef struct Look {
-  unsigned kind, tenths; /* how much of the cell it takes */
-} Look;
+/* ---- For those that draw ---- */
 
 /* Of data and zeroes; what is nothing shows as the ground. */
-static Look
-look_of (const ImgPicture *picture, unsigned index)
+Look
+img_picture_look (const ImgPicture *picture, unsigned index)
 {
   Look look = { KIND_NOTHING, 10 };
   const Cell *cell = &picture->cells[index];
@@ -115,51 +97,26 @@ look_of (const ImgPicture *picture, unsigned index)
   return look;
 }
 
-static char *
-fill_of (unsigned kind)
-{
-  if (kind == KIND_NOTHING)
-    return g_strdup ("#ffffff");
-  if (kind == KIND_ZERO)
-    return g_strdup ("#c3ccd4");
-  unsigned layer = (kind - KIND_LAYERS) / 2;
-  return (kind - KIND_LAYERS) % 2 ? g_strdup_printf ("url(#packed%u)", layer)
-                                  : g_strdup (layer_colours[layer]);
-}
-
-static void
-draw_box (GString *out, unsigned x, unsigned y, unsigned width, unsigned height, Look look)
-{
-  g_autofree char *fill = fill_of (look.kind);
-  g_string_append_printf (out, "<rect x=\"%u\" y=\"%u\" width=\"%u\" height=\"%u\" fill=\"%s\"", x, y, width,
-                          height, fill);
-  if (look.tenths < 10)
-    g_string_append_printf (out, " fill-opacity=\"0.%u\"", look.tenths);
-  g_string_append (out, "/>\n");
-}
-
-static void
-draw_row (const ImgPicture *picture, GString *out, unsigned row)
+unsigned
+img_picture_row_cells (const ImgPicture *picture, unsigned row)
 {
   uint64_t length = picture->end - picture->start;
   uint64_t cells = length / picture->cell_bytes + (length % picture->cell_bytes != 0);
-  unsigned n = MIN (picture->columns, cells - (uint64_t) row * picture->columns);
-  for (unsigned from = 0, to; from < n; from = to) {
-    Look look = look_of (picture, row * picture->columns + from);
-    for (to = from + 1; to < n; to++) {
-      Look next = look_of (picture, row * picture->columns + to);
-      if (next.kind != look.kind || next.tenths != look.tenths)
-        break;
-    }
-    draw_box (out, MARGIN + from * CELL, HEAD + row * CELL, (to - from) * CELL, CELL, look);
-  }
+  return MIN (picture->columns, cells - (uint64_t) row * picture->columns);
 }
 
-static void
-draw_text (GString *out, unsigned x, unsigned y, const char *class, const char *text)
+uint32_t
+img_picture_colour (unsigned kind)
 {
-  g_autofree char *escaped = g_markup_escape_text (text, -1);
-  g_string_append_printf (out, "<text x=\"%u\" y=\"%u\" class=\"%s\">%s</text>\n", x, y, class, escaped);
+  if (kind < KIND_LAYERS)
+    return kind == KIND_ZERO ? COLOUR_ZERO : COLOUR_NOTHING;
+  return layer_colours[(kind - KIND_LAYERS) / 2];
+}
+
+bool
+img_picture_hatched (unsigned kind)
+{
+  return kind >= KIND_LAYERS && (kind - KIND_LAYERS) % 2;
 }
 
 /* The image that is @layer below the top. */
@@ -172,8 +129,8 @@ layer_name (const ImgPicture *picture, unsigned layer)
   return node ? tn_node_filename (node) : "";
 }
 
-static char *
-legend_text (const ImgPicture *picture, unsigned kind)
+char *
+img_picture_legend (const ImgPicture *picture, unsigned kind)
 {
   g_autofree char *size = g_strdup (cli_human_size (picture->total[kind]).text);
   double percent = picture->total[kind] * 100.0 / MAX (picture->end - picture->start, 1);
@@ -187,80 +144,17 @@ legend_text (const ImgPicture *picture, unsigned kind)
                           layer == LAYERS - 1 ? " and below" : "", size, percent);
 }
 
-static void
-draw_legend (const ImgPicture *picture, GString *out, unsigned y)
-{
-  for (unsigned i = 0; i < N_KINDS; i++) {
-    unsigned kind = (i + KIND_LAYERS) % N_KINDS; /* data first */
-    if (picture->total[kind] == 0)
-      continue;
-    g_autofree char *text = legend_text (picture, kind);
-    g_string_append_printf (out, "<g stroke=\"#8a939b\" stroke-width=\"1\">");
-    draw_box (out, MARGIN, y, 12, 12, (Look){ kind, 10 });
-    g_string_append (out, "</g>\n");
-    draw_text (out, MARGIN + 20, y + 11, "legend", text);
-    y += LINE;
-  }
-}
-
-static unsigned
-legend_lines (const ImgPicture *picture)
-{
-  unsigned n = 0;
-  for (unsigned kind = 0; kind < N_KINDS; kind++)
-    n += picture->total[kind] != 0;
-  return n;
-}
-
-static void
-draw_patterns (GString *out)
-{
-  g_string_append (out, "<defs>\n");
-  for (unsigned i = 0; i < LAYERS; i++)
-    g_string_append_printf (
-        out,
-        "<pattern id=\"packed%u\" width=\"4\" height=\"4\" patternUnits=\"userSpaceOnUse\">"
-        "<rect width=\"4\" height=\"4\" fill=\"%s\"/>"
-        "<path d=\"M0 4L4 0\" stroke=\"#ffffff\" stroke-width=\"1.2\"/></pattern>\n",
-        i, layer_colours[i]);
-  g_string_append (out, "</defs>\n");
-}
-
-static void
-draw_head (const ImgPicture *picture, GString *out)
-{
-  g_autofree char *length = g_strdup (cli_human_size (picture->end - picture->start).text);
-  g_autofree char *title = g_strdup_printf ("%s (%s, %s)", tn_node_filename (picture->node),
-                                            tn_node_class_name (picture->node), length);
-  g_autofree char *scale = g_strdup_printf ("from offset %" G_GUINT64_FORMAT
-                                            "; a cell is %s, a line %s; paler where a part only is used",
-                                            picture->start, cli_human_size (picture->cell_bytes).text,
-                                            cli_human_size (picture->cell_bytes * picture->columns).text);
-  draw_text (out, MARGIN, 28, "title", title);
-  draw_text (out, MARGIN, 46, "legend", scale);
-}
-
 int
 img_picture_write (ImgPicture *picture, const char *filename, GError **error)
 {
-  g_autoptr (GString) out = g_string_new ("<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n");
+  g_autoptr (GString) out = NULL;
   g_autoptr (GError) why = NULL;
-  unsigned width = 2 * MARGIN + COLUMNS * CELL, below = HEAD + picture->rows * CELL + MARGIN;
-  unsigned height = below + legend_lines (picture) * LINE + MARGIN / 2;
-  g_string_append_printf (
-      out,
-      "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"%u\" height=\"%u\" viewBox=\"0 0 %u %u\">\n"
-      "<style>text{font-family:sans-serif;fill:#20262b}.title{font-size:15px;font-weight:bold}"
-      ".legend{font-size:12px}</style>\n",
-      width, height, width, height);
-  draw_patterns (out);
-  g_string_append_printf (out, "<rect width=\"%u\" height=\"%u\" fill=\"#f4f6f8\"/>\n", width, height);
-  draw_head (picture, out);
-  for (unsigned row = 0; row < picture->rows; row++)
-    draw_row (picture, out, row);
-  draw_legend (picture, out, below);
-  g_string_append (out, "</svg>\n");
-  if (g_file_set_contents (filename, out->str, out->len, &why))
-    return 0;
+  int ret = 0;
+  if (is_png (filename))
+    ret = img_picture_png (picture, &out, error);
+  else
+    out = img_picture_svg (picture);
+  if (ret < 0 || g_file_set_contents (filename, out->str, out->len, &why))
+    return ret;
   return tn_fail (error, TN_BLOCK_ERROR, EIO, "the picture cannot be written: %s", why->message);
 }

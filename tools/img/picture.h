@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* A picture (SVG) of where the contents of an image are stored. */
+/* A picture (SVG or PNG) of where the contents of an image are stored. */
 #ifndef TENON_TOOLS_IMG_PICTURE_H
 #define TENON_TOOLS_IMG_PICTURE_H
 
