@@ -78,6 +78,31 @@ tn_node_bitmaps (TnNode *node, void (*visit) (const TnBitmap *bitmap, void *opaq
   return tn_node_call (node, bitmaps_main, &call, error);
 }
 
+typedef struct Runs {
+  const char *name;
+  int (*dirty) (uint64_t offset, uint64_t length, void *opaque, GError **error);
+  void *opaque;
+} Runs;
+
+static int
+bitmap_visit_main (TnNode *node, void *opaque, GError **error)
+{
+  const Runs *runs = opaque;
+  return node->format.bitmap_visit (node, runs->name, runs->dirty, runs->opaque, error);
+}
+
+int
+tn_node_bitmap_visit (TnNode *node, const char *name,
+                      int (*dirty) (uint64_t offset, uint64_t length, void *opaque, GError **error),
+                      void *opaque, GError **error)
+{
+  if (!node->is_format || !node->format.bitmap_visit)
+    return tn_fail (error, TN_BLOCK_ERROR, ENOENT, "%s: there is no bitmap '%s': its format keeps none",
+                    tn_node_filename (node), name);
+  Runs runs = { name, dirty, opaque };
+  return tn_node_call (node, bitmap_visit_main, &runs, error);
+}
+
 typedef struct Merge {
   TnNode *from;
   const char *name, *from_name;

@@ -5,6 +5,7 @@
 #include <tenon/codec.h>
 #include <tenon/cpu.h>
 #include <tenon/device.h>
+#include <tenon/export.h>
 #include <tenon/format.h>
 #include <tenon/protocol.h>
 
@@ -13,6 +14,7 @@
 static const TnKindInfo kinds[] = {
   { TN_KIND_FORMAT, "format", TN_FORMAT_MAJOR, TN_FORMAT_MINOR, sizeof (TnFormatOps) },
   { TN_KIND_PROTOCOL, "protocol", TN_PROTOCOL_MAJOR, TN_PROTOCOL_MINOR, sizeof (TnProtocolOps) },
+  { TN_KIND_EXPORT, "export", TN_EXPORT_MAJOR, TN_EXPORT_MINOR, sizeof (TnExportOps) },
   { TN_KIND_DEVICE, "device", TN_DEVICE_MAJOR, TN_DEVICE_MINOR, sizeof (TnDeviceOps) },
   { TN_KIND_CPU, "cpu", TN_CPU_MAJOR, TN_CPU_MINOR, sizeof (TnCpuOps) },
   { TN_KIND_CODEC, "codec", TN_CODEC_MAJOR, TN_CODEC_MINOR, sizeof (TnCodecOps) },

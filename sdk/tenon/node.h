@@ -317,6 +317,13 @@ typedef struct TnBitmap {
 /** Tells of every dirty bitmap of the image; none when its format has no such thing. */
 TN_API int tn_node_bitmaps (TnNode *node, void (*visit) (const TnBitmap *bitmap, void *opaque), void *opaque,
                             GError **error);
+/** Calls @dirty for every run of bytes that the bitmap @name of the image marks, in ascending order, until it
+ * returns less than 0.  The last run may reach beyond the end of the disk.  For an export that tells its
+ * clients what has changed. */
+TN_API int tn_node_bitmap_visit (TnNode *node, const char *name,
+                                 int (*dirty) (uint64_t offset, uint64_t length, void *opaque,
+                                               GError **error),
+                                 void *opaque, GError **error);
 typedef enum TnBitmapAction {
   TN_BITMAP_ADD = 1,
   TN_BITMAP_REMOVE = 2,

@@ -77,6 +77,8 @@ struct CliCommand {
   const CliStatus *statuses;     /* or NULL */
   const char *details;           /* paragraphs for --help and the manual; lines end by \n; or NULL */
   int (*run) (CliArgs *args);    /* returns the exit status */
+  /* Before the sandbox, and before there are threads: -1 to go on, or the exit status.  May be NULL. */
+  int (*prepare) (CliArgs *args);
 };
 
 struct CliTool {
@@ -86,6 +88,7 @@ struct CliTool {
   const CliCommand *commands;
   const CliCommand *self; /* of a tool that takes no command */
   bool sandboxed;         /* opens images, and needs nothing else of the machine */
+  bool sockets;           /* but sockets, whatever the command line says */
 };
 
 typedef struct CliGiven {
@@ -106,6 +109,7 @@ struct CliArgs {
   int out_errno;
   bool no_sandbox, confined; /* sandbox.c */
   uint32_t sandbox_flags;
+  int prepared; /* what prepare() leaves for run() */
 };
 
 int cli_main (const CliTool *tool, int argc, char **argv);

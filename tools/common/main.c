@@ -84,6 +84,9 @@ static int
 confine_and_run (CliArgs *args, const CliCommand *command)
 {
   GError *error = NULL;
+  const int status = command->prepare ? command->prepare (args) : -1;
+  if (status >= 0)
+    return finish (args, status);
   if (cli_confine (args, &error) < 0)
     return finish (args, cli_fail (args, EXIT_FAILURE, &error));
   return finish (args, command->run (args));

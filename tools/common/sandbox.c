@@ -27,7 +27,7 @@ cli_confine (CliArgs *args, GError **error)
   if (!args->tool->sandboxed || args->no_sandbox || cli_flag (args, "no-sandbox"))
     return 0;
   args->confined = true;
-  args->sandbox_flags = asks_for_sockets (args) ? TN_SANDBOX_SOCKETS : 0;
+  args->sandbox_flags = args->tool->sockets || asks_for_sockets (args) ? TN_SANDBOX_SOCKETS : 0;
   return tn_sandbox_begin (args->sandbox_flags, error);
 }
 

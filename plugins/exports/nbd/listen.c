@@ -1,0 +1,210 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* Addresses, and who comes in by them. */
+#define _GNU_SOURCE /* accept4() */
+#include "server.h"
+
+#include <fcntl.h>
+#include <netdb.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <poll.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#define BACKLOG 128
+/* Connections taken at a time. */
+#define ACCEPT_BATCH 16
+#define PAUSE_NS INT64_C (100000000)
+
+/* ---- Accepting ---- */
+
+static void
+resume (void *opaque)
+{
+  nbd_listen_update (opaque);
+}
+
+/* No descriptor or no memory: trying again at once would only burn time. */
+static void
+pause_accepting (NbdServer *server)
+{
+  server->accepting = false;
+  for (unsigned i = 0; i < server->n_listeners; i++)
+    tn_loop_watch_fd (server->loop, server->listeners[i], 0, NULL, NULL, NULL);
+  if (!server->pause)
+    server->pause = tn_timer_new (server->loop, resume, server);
+  tn_timer_set (server->pause, tn_clock_ns () + PAUSE_NS);
+}
+
+static void
+accept_ready (int fd, short events, void *opaque)
+{
+  NbdServer *server = opaque;
+  for (unsigned i = 0; i < ACCEPT_BATCH && server->n_connections < server->max_connections; i++) {
+    const int client = accept4 (fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+    const int on = 1;
+    if (client < 0) {
+      if (errno == EMFILE || errno == ENFILE || errno == ENOBUFS || errno == ENOMEM)
+        pause_accepting (server);
+      break;
+    }
+    /* Fails on sockets that are not TCP, where nothing waits anyhow. */
+    setsockopt (client, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
+    setsockopt (client, SOL_SOCKET, SO_KEEPALIVE, &on, sizeof on);
+    nbd_connection_new (server, client);
+  }
+  nbd_listen_update (server);
+}
+
+/* Who comes when there are enough waits in the kernel's queue. */
+void
+nbd_listen_update (NbdServer *server)
+{
+  const bool accepting = server->n_connections < server->max_connections;
+  if (accepting == server->accepting)
+    return;
+  server->accepting = accepting;
+  for (unsigned i = 0; i < server->n_listeners; i++)
+    tn_loop_watch_fd (server->loop, server->listeners[i], accepting ? POLLIN : 0, accept_ready, server, NULL);
+}
+
+void
+nbd_listen_close (NbdServer *server)
+{
+  for (unsigned i = 0; i < server->n_listeners; i++) {
+    tn_loop_watch_fd (server->loop, server->listeners[i], 0, NULL, NULL, NULL);
+    close (server->listeners[i]);
+  }
+  if (server->path)
+    unlink (server->path);
+  g_clear_pointer (&server->pause, tn_timer_free);
+  g_clear_pointer (&server->listeners, g_free);
+  g_clear_pointer (&server->path, g_free);
+  server->n_listeners = 0;
+}
+
+/* ---- Addresses ---- */
+
+static void
+add_listener (NbdServer *server, int fd)
+{
+  server->listeners = g_renew (int, server->listeners, server->n_listeners + 1);
+  server->listeners[server->n_listeners++] = fd;
+}
+
+/* A socket that nobody listens at any more is left over from a server that was killed. */
+static bool
+is_stale (const struct sockaddr_un *address)
+{
+  struct stat status;
+  if (lstat (address->sun_path, &status) < 0 || !S_ISSOCK (status.st_mode))
+    return false;
+  const int fd = socket (AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+  const bool refused = fd >= 0 && connect (fd, (const struct sockaddr *) address, sizeof *address) < 0
+                       && errno == ECONNREFUSED;
+  if (fd >= 0)
+    close (fd);
+  return refused;
+}
+
+static int
+listen_unix (NbdServer *server, const char *path, GError **error)
+{
+  struct sockaddr_un address = { .sun_family = AF_UNIX };
+  if (strlen (path) >= sizeof address.sun_path)
+    return tn_fail (error, TN_BLOCK_ERROR, ENAMETOOLONG,
+                    "the socket's path '%s' is longer than %zu bytes: choose a shorter one", path,
+                    sizeof address.sun_path - 1);
+  memcpy (address.sun_path, path, strlen (path) + 1);
+  const int fd = socket (AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+  if (fd < 0)
+    return tn_fail_errno (error, TN_BLOCK_ERROR, errno, "cannot make a socket for '%s'", path);
+  if (is_stale (&address))
+    unlink (path);
+  if (bind (fd, (struct sockaddr *) &address, sizeof address) < 0 || listen (fd, BACKLOG) < 0) {
+    const int why = errno;
+    close (fd);
+    return tn_fail_errno (error, TN_BLOCK_ERROR, why, "cannot listen at the socket '%s'", path);
+  }
+  server->path = g_strdup (path);
+  add_listener (server, fd);
+  return 0;
+}
+
+static int
+listen_one (const struct addrinfo *info)
+{
+  const int on = 1;
+  const int fd = socket (info->ai_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, info->ai_protocol);
+  if (fd < 0)
+    return -errno;
+  setsockopt (fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
+  if (info->ai_family == AF_INET6)
+    setsockopt (fd, IPPROTO_IPV6, IPV6_V6ONLY, &on, sizeof on);
+  if (bind (fd, info->ai_addr, info->ai_addrlen) == 0 && listen (fd, BACKLOG) == 0)
+    return fd;
+  const int why = errno;
+  close (fd);
+  return -why;
+}
+
+/* All addresses that the name has; one of them is enough. */
+static int
+listen_inet (NbdServer *server, const char *host, const char *port, GError **error)
+{
+  const struct addrinfo hints = { .ai_flags = AI_PASSIVE, .ai_socktype = SOCK_STREAM };
+  struct addrinfo *found = NULL;
+  const int rc = getaddrinfo (host && *host ? host : NULL, port, &hints, &found);
+  if (rc)
+    return tn_fail (error, TN_BLOCK_ERROR, EADDRNOTAVAIL, "cannot find the address '%s', port '%s': %s",
+                    host ? host : "*", port, gai_strerror (rc));
+  int why = EADDRNOTAVAIL;
+  for (const struct addrinfo *info = found; info; info = info->ai_next) {
+    const int fd = listen_one (info);
+    if (fd >= 0)
+      add_listener (server, fd);
+    else
+      why = -fd;
+  }
+  freeaddrinfo (found);
+  return server->n_listeners ? 0
+                             : tn_fail_errno (error, TN_BLOCK_ERROR, why, "cannot listen at %s, port %s",
+                                              host && *host ? host : "*", port);
+}
+
+/* Sockets that were opened for this process. */
+static int
+listen_given (NbdServer *server, uint64_t first, uint64_t count, GError **error)
+{
+  for (uint64_t i = 0; i < count; i++) {
+    const int fd = (int) (first + i);
+    int listening = 0;
+    socklen_t length = sizeof listening;
+    if (getsockopt (fd, SOL_SOCKET, SO_ACCEPTCONN, &listening, &length) < 0 || !listening)
+      return tn_fail (error, TN_BLOCK_ERROR, EINVAL, "file descriptor %d is no socket that listens", fd);
+    fcntl (fd, F_SETFL, fcntl (fd, F_GETFL) | O_NONBLOCK);
+    fcntl (fd, F_SETFD, FD_CLOEXEC);
+    add_listener (server, fd);
+  }
+  return 0;
+}
+
+int
+nbd_listen (NbdServer *server, const TnOptions *options, GError **error)
+{
+  const char *path = tn_options_get (options, "addr.path");
+  int rc;
+  if (tn_options_has (options, "addr.fd"))
+    rc = listen_given (server, tn_options_uint (options, "addr.fd"), tn_options_uint (options, "addr.count"),
+                       error);
+  else if (path)
+    rc = listen_unix (server, path, error);
+  else
+    rc = listen_inet (server, tn_options_get (options, "addr.host"), tn_options_get (options, "addr.port"),
+                      error);
+  if (rc == 0)
+    nbd_listen_update (server);
+  return rc;
+}
