@@ -291,6 +291,7 @@ def test_command_line():
 
 def test_tcp_and_activation():
     with socket.socket() as listener:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind(('127.0.0.1', 0))
         listener.listen()
         port = listener.getsockname()[1]
@@ -307,7 +308,7 @@ def test_tcp_and_activation():
             if size or server.process.poll() is not None:
                 break
             time.sleep(0.1)
-        verdict(size.strip() == str(MIB).encode(), 'TCP', size)
+        verdict(size.strip() == str(MIB).encode(), 'TCP', (size, server.end()))
 
 
 if not shutil.which('nbdinfo') or not shutil.which('qemu-img'):

@@ -13,6 +13,7 @@
 #ifndef NBD_SERVER_H
 #define NBD_SERVER_H
 
+#include "../../common/nbd/channel.h"
 #include "../../common/nbd/wire.h"
 
 #include <tenon/export.h>
@@ -72,12 +73,6 @@ typedef enum NbdState {
   NBD_TRANSMISSION,
   NBD_CLOSING /* replies that are due still leave */
 } NbdState;
-
-/* Where a connection's bytes go through: a socket, or TLS on it. */
-typedef struct NbdChannel {
-  int fd;
-  void *session; /* of TLS, or NULL */
-} NbdChannel;
 
 struct NbdConnection {
   NbdServer *server;
@@ -147,15 +142,6 @@ nbd_connection_available (const NbdConnection *connection)
 {
   return connection->in_end - connection->in_start;
 }
-
-/* ---- channel.c ---- */
-
-/* As recvmsg(2) and sendmsg(2): -errno, -EAGAIN when it would wait. */
-ssize_t nbd_channel_receive (NbdChannel *channel, const struct iovec *iov, unsigned n);
-ssize_t nbd_channel_send (NbdChannel *channel, const struct iovec *iov, unsigned n);
-/* Whether bytes have been received that the socket knows nothing of any more. */
-bool nbd_channel_pending (const NbdChannel *channel);
-void nbd_channel_close (NbdChannel *channel);
 
 /* ---- negotiate.c ---- */
 
