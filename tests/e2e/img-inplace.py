@@ -168,6 +168,16 @@ def flat():
     verdict(good and not wrong('raw', data), 'flat vmdk to raw', text)
 
 
+def progress():
+    """Of what moves; all is done when the journal has been carried out."""
+    sparse_disk(4 * MIB)
+    make('qcow2', '')
+    status, out, text = img('convert', '--in-place', '-p', '-f', 'qcow2', '-O', 'raw', 's.img')
+    shown = [float(part.split(b'/')[0].strip(b' (\n')) for part in out.split(b'\r') if b'/100%)' in part]
+    good = status == 0 and len(shown) > 2 and shown == sorted(shown) and shown[-1] == 100
+    verdict(good, 'progress', f'{shown} {text}')
+
+
 def links():
     """A symbolic link stays one, and the image behind it changes."""
     data = sparse_disk(4 * MIB)
@@ -193,6 +203,7 @@ for odd in (0, 512, 1536, 65536 + 512, 3 * MIB + 512 * 7):
     pair('raw', '', 'vdi', '', odd) if odd else None
 chain(6)
 flat()
+progress()
 refusals()
 if os.path.exists('s.img'):
     os.unlink('s.img')

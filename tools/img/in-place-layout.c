@@ -163,7 +163,7 @@ write_data (const InPlaceLayout *layout, uint64_t offset, const uint8_t *bytes, 
 }
 
 int
-in_place_move (const InPlaceLayout *layout, const InPlaceSource *source, GError **error)
+in_place_move (InPlaceLayout *layout, const InPlaceSource *source, GError **error)
 {
   g_autofree uint8_t *buffer = g_malloc (CHUNK);
   for (guint i = 0; i < layout->moved->len; i++) {
@@ -175,6 +175,7 @@ in_place_move (const InPlaceLayout *layout, const InPlaceSource *source, GError 
         ret = write_data (layout, at, buffer, part, error);
       if (ret < 0)
         return ret;
+      cli_progress_add (&layout->progress, part);
       done += part;
     }
   }

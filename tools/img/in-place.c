@@ -289,8 +289,11 @@ build (InPlace *job, GError **error)
     ret = check_room (job, error);
   if (ret == 0 && wants_no_gaps (job->layout.target))
     ret = in_place_fill_gaps (&job->layout, error);
-  if (ret == 0)
+  if (ret == 0) {
+    /* Carrying out the journal takes as long again, and is not finished before it is. */
+    cli_progress_begin (&job->layout.progress, job->args, 2 * job->layout.moved_bytes + 1, 1.0);
     ret = in_place_move (&job->layout, &job->source, error);
+  }
   if (ret == 0)
     ret = check_shadow (job, error);
   if (ret < 0)
@@ -439,6 +442,7 @@ img_convert_in_place (CliArgs *args, const TnOptions *options)
     ret = find_image (&job, &error);
   if (ret == 0)
     ret = convert (&job, &error);
+  cli_progress_end (&job.layout.progress, ret == 0);
   if (ret == 0 && !cli_quiet (args))
     cli_print (args,
                "%s: %" G_GUINT64_FORMAT " bytes stay where they are, %" G_GUINT64_FORMAT " were moved\n",

@@ -4,6 +4,7 @@
 #define TENON_TOOLS_IN_PLACE_H
 
 #include "img.h"
+#include "progress.h"
 
 #include <tenon/inplace.h>
 
@@ -34,12 +35,13 @@ typedef struct InPlaceLayout {
   GArray *kept;      /* TnRange of the file */
   GArray *moved;     /* TnRange of the disk */
   uint64_t kept_bytes, moved_bytes;
+  CliProgress progress; /* of what moves */
 } InPlaceLayout;
 
 /* Links everything that may stay; says what must move. */
 int in_place_adopt (InPlaceLayout *layout, const InPlaceSource *source, GError **error);
 /* Writes what must move to where the target wants it. */
-int in_place_move (const InPlaceLayout *layout, const InPlaceSource *source, GError **error);
+int in_place_move (InPlaceLayout *layout, const InPlaceSource *source, GError **error);
 
 /* Gives places before @layout->end that nothing has to units that must move, then to units that read as
  * zeroes, as far as there are such.  After in_place_adopt(), before in_place_move(). */
