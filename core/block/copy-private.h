@@ -26,13 +26,15 @@ typedef struct CopyJob CopyJob;
 
 typedef struct CopyWorker {
   CopyJob *job;
-  unsigned char *buffer;
+  unsigned char *buffer; /* while it copies data */
+  unsigned pieces;
   CopyPiece piece;
   TnCoroutine *waiting; /* for its turn to write */
   TnCoroutine *shower;  /* waits for its turn to show the contents */
   TnRequest request;
   struct iovec iov;
-  TnCoroutine *self;
+  TnCoroutine *self; /* waits for its write */
+  bool written;
   int result;
 } CopyWorker;
 
@@ -45,6 +47,8 @@ struct CopyJob {
   unsigned n_workers, running;
   unsigned char *arena;
   size_t arena_size;
+  unsigned char **free_buffers; /* a stack; of the first n_unfilled no memory has been made yet */
+  unsigned n_free, n_unfilled;
   TnCoroutine *owner;
   bool owner_waits;
 

@@ -9,7 +9,10 @@
 #define COPY_CHUNK (256u << 10)  /* bytes read at a time: what stays in the processor's caches */
 #define COPY_BUFFERS (32u << 20) /* bytes of buffers at most */
 #define COPY_PARALLEL 8          /* pieces under way unless the caller says */
+#define COPY_PIECES                                                                                          \
+  (4u << 20) /* bytes of larger pieces under way unless the caller says; at least two pieces */
 #define COPY_PARALLEL_MAX 64
+#define COPY_PIECES_PER_TURN 32     /* that one worker copies before the loop has a turn */
 #define COPY_UNIT_MAX (16u << 20)   /* largest run that zeroes are looked for in */
 #define COPY_CLUSTER_MAX (2u << 20) /* larger clusters are filled piece by piece, unless they are packed */
 
@@ -105,7 +108,9 @@ copy_written (TnRequest *request, int result)
 {
   CopyWorker *worker = request->opaque;
   worker->result = result;
-  tn_co_wake (worker->self);
+  worker->written = true;
+  if (worker->self)
+    tn_co_wake (worker->self);
 }
 
 /* Writes a run of the worker's piece.  With the @last run the turn goes to the next worker as soon as the
@@ -124,11 +129,15 @@ copy_write (CopyWorker *worker, TnRequestOp op, uint64_t offset, uint64_t length
   request->length = length;
   request->done = copy_written;
   request->opaque = worker;
-  worker->self = tn_co_self ();
+  worker->written = false;
+  worker->self = NULL;
   tn_node_submit (job->copy.target, request);
   if (last)
     copy_pass_turn (job);
-  tn_co_yield ();
+  if (!worker->written) {
+    worker->self = tn_co_self ();
+    tn_co_yield ();
+  }
   if (worker->result >= 0)
     return;
   GError *error = NULL;
@@ -284,19 +293,57 @@ copy_piece (CopyWorker *worker)
     copy_pass_turn (job);
 }
 
+/* The buffer used last: it is in the processor's caches, and where requests end at once the others are never
+ * touched.  It gets its memory in one go: a fault per page costs more than the copying of the page. */
+static void
+copy_take_buffer (CopyWorker *worker)
+{
+  CopyJob *job = worker->job;
+  if (worker->piece.kind == COPY_ZERO)
+    return;
+  unsigned char *buffer = worker->buffer = job->free_buffers[--job->n_free];
+#ifdef MADV_POPULATE_WRITE
+  if (job->n_free >= job->n_unfilled)
+    return;
+  job->n_unfilled = job->n_free;
+  uint64_t length = MIN (job->chunk, job->arena_size - (uint64_t) (buffer - job->arena));
+  /* An older kernel refuses; then each page is made when it is touched. */
+  madvise (buffer, length, MADV_POPULATE_WRITE);
+#endif
+}
+
+static void
+copy_give_buffer (CopyWorker *worker)
+{
+  CopyJob *job = worker->job;
+  if (worker->buffer)
+    job->free_buffers[job->n_free++] = g_steal_pointer (&worker->buffer);
+}
+
+/* Where reads and writes end at once, a worker would never let go of the loop. */
+static void
+copy_take_turns (CopyWorker *worker)
+{
+  if (++worker->pieces % COPY_PIECES_PER_TURN == 0)
+    tn_co_sleep (0);
+}
+
 static void
 copy_worker (void *opaque)
 {
   CopyWorker *worker = opaque;
   CopyJob *job = worker->job;
   while (job->result >= 0 && copy_next (worker)) {
+    copy_take_buffer (worker);
     copy_piece (worker);
     copy_show (worker);
+    copy_give_buffer (worker);
     job->active--;
     if (job->result >= 0)
       copy_advance (job, worker->piece.length);
     if (job->active == 0)
       copy_wake (&job->quiescing);
+    copy_take_turns (worker);
   }
   if (--job->running == 0 && job->owner_waits)
     tn_co_wake (job->owner);
@@ -380,24 +427,34 @@ copy_choose_unit (CopyJob *job, GError **error)
   return 0;
 }
 
+static unsigned
+copy_parallel (const CopyJob *job)
+{
+  if (job->copy.parallel)
+    return MIN (job->copy.parallel, COPY_PARALLEL_MAX);
+  if (job->copy.flags & TN_COPY_PACKED)
+    return COPY_PARALLEL;
+  return CLAMP (COPY_PIECES / job->chunk, 2, COPY_PARALLEL);
+}
+
 static int
 copy_allocate (CopyJob *job, GError **error)
 {
   uint64_t pieces = job->total / job->chunk + 1;
-  uint64_t wanted = job->copy.parallel ? MIN (job->copy.parallel, COPY_PARALLEL_MAX) : COPY_PARALLEL;
+  uint64_t wanted = copy_parallel (job);
   job->n_workers = MAX (1, MIN (MIN (wanted, pieces), COPY_BUFFERS / job->chunk));
   uint64_t used = MIN (job->chunk, MAX (job->total, 1));
   job->arena_size = (job->n_workers == 1 ? used : job->chunk) * job->n_workers;
-  /* Filled in one go: a fault per page costs more than the copying of the page. */
-  job->arena =
-      mmap (NULL, job->arena_size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_POPULATE, -1, 0);
+  job->arena = mmap (NULL, job->arena_size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
   if (job->arena == MAP_FAILED)
     return tn_fail_errno (error, TN_BLOCK_ERROR, ENOMEM, "no memory for %zu bytes of buffers",
                           job->arena_size);
   job->workers = g_new0 (CopyWorker, job->n_workers);
+  job->free_buffers = g_new (unsigned char *, job->n_workers);
+  job->n_free = job->n_unfilled = job->n_workers;
   for (unsigned i = 0; i < job->n_workers; i++) {
     job->workers[i].job = job;
-    job->workers[i].buffer = job->arena + i * job->chunk;
+    job->free_buffers[i] = job->arena + i * job->chunk;
   }
   return 0;
 }
@@ -433,6 +490,7 @@ tn_copy_run (const TnCopy *copy, GError **error)
     return ret;
   tn_co_run (copy_main, &job);
   g_free (job.workers);
+  g_free (job.free_buffers);
   munmap (job.arena, job.arena_size);
   if (job.result < 0)
     g_propagate_error (error, job.error);

@@ -8,7 +8,7 @@
 #include <tenon/copy.h>
 #include <tenon/loop.h>
 
-#define COMPARE_CHUNK (512u << 10)
+#define COMPARE_CHUNK (128u << 10) /* two of them stay in the nearer caches of a processor */
 
 enum { SAME = 0, DIFFERENT = 1, OPEN_FAILED = 2, STATUS_FAILED = 3, READ_FAILED = 4 };
 

@@ -378,7 +378,7 @@ static const CliOption convert_options[] = {
   { "target-image-opts", 0, NULL, "the target is given as key=value options", NULL },
   { "target-is-zero", 0, NULL, "the target reads as zeroes already", NULL },
   { "sparse", 'S', "SIZE", "zeroes of this length are not written (default: 4k; 0: write everything)", NULL },
-  { "parallel", 'm', "N", "requests under way at a time (default: 8)", NULL },
+  { "parallel", 'm', "N", "requests under way at a time (default: at most 8)", NULL },
   { "out-of-order", 'W', NULL, "write to the target in any order", NULL },
   { "copy-range", 'C', NULL, "let the kernel copy data where it can", NULL },
   { "rate-limit", 'r', "SIZE", "bytes per second at most", NULL },
