@@ -101,6 +101,17 @@ tail_space_grows_with_zeroes (TnNode *file)
 }
 
 int
+tail_space_make_zeroes (TnNode *file, uint64_t length, GError **error)
+{
+  const uint64_t old = MIN (tn_node_size (file), length);
+  if (!tail_space_grows_with_zeroes (file) || old == length) {
+    return tn_node_write_zeroes (file, 0, length, 0, error);
+  }
+  int ret = old ? tn_node_write_zeroes (file, 0, old, 0, error) : 0;
+  return ret < 0 ? ret : tn_node_resize (file, length, TN_PREALLOC_OFF, error);
+}
+
+int
 tail_space_measure (TnNode *source, uint64_t unit, uint64_t *used, GError **error)
 {
   const uint64_t size = tn_node_size (source);

@@ -27,6 +27,9 @@ int tail_space_cut (const TailSpace *space, TnNode *file, GError **error);
 
 /* Whether what @file grows by reads as zeroes. */
 bool tail_space_grows_with_zeroes (TnNode *file);
+/* For making images: @file reads as zeroes up to @length; as a hole where it can be one, since the empty
+ * tables of large disks are large. */
+int tail_space_make_zeroes (TnNode *file, uint64_t length, GError **error);
 
 /* For measuring: bytes of units of @unit bytes in which @source holds something. */
 int tail_space_measure (TnNode *source, uint64_t unit, uint64_t *used, GError **error);

@@ -40,7 +40,7 @@ parallels_create (TnNode *file, const TnOptions *options, uint64_t size, GError 
   uint8_t bytes[PARALLELS_HEADER_BYTES] = { 0 };
   int ret = parallels_layout (options, size, &h, error);
   if (ret < 0
-      || (ret = tn_node_write_zeroes (file, 0, (uint64_t) h.data_offset * PARALLELS_SECTOR, 0, error)) < 0) {
+      || (ret = tail_space_make_zeroes (file, (uint64_t) h.data_offset * PARALLELS_SECTOR, error)) < 0) {
     return ret;
   }
   parallels_header_encode (&h, bytes);

@@ -54,7 +54,7 @@ qcow_create (TnNode *file, const TnOptions *options, uint64_t size, GError **err
   }
   h->l1_offset = (QCOW_HEADER_BYTES + h->backing_length + 7u) & ~7u;
   const uint64_t l1_bytes = qcow_l1_needed (h->cluster_bits, h->l2_bits, h->size) * 8;
-  ret = tn_node_write_zeroes (file, 0, h->l1_offset + l1_bytes, 0, error);
+  ret = tail_space_make_zeroes (file, h->l1_offset + l1_bytes, error);
   if (ret == 0) {
     ret = qcow_header_write (&q, error);
   }

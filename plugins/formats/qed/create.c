@@ -56,7 +56,7 @@ qed_create (TnNode *file, const TnOptions *options, uint64_t size, GError **erro
   ret = qed_header_set_backing (&q, tn_options_get (options, "backing_file"),
                                 tn_options_get (options, "backing_fmt"), error);
   const uint64_t length = layout.cluster_size * (1 + layout.table_clusters);
-  if (ret == 0 && (ret = tn_node_write_zeroes (file, 0, length, 0, error)) == 0) {
+  if (ret == 0 && (ret = tail_space_make_zeroes (file, length, error)) == 0) {
     ret = qed_header_write (&q, error);
   }
   g_free (q.backing_name);

@@ -12,15 +12,25 @@
 
 #include <stdarg.h>
 
+#define WINDOW_BYTES (1u << 20)
+#define WINDOW_HOLE (1u << 30)
+
+/* A part of the file, since tables stand one behind the other; bytes NULL: a hole. */
+typedef struct VmdkWindow {
+  uint64_t offset, length;
+  uint8_t *bytes;
+} VmdkWindow;
+
 typedef struct VmdkWalk {
   Vmdk *v;
   VmdkExtent *e;
   TnCheck *check;
   uint32_t fix;
-  ClusterSet *grains;  /* of grains, where they begin at multiples of their size */
-  ClusterSet *sectors; /* of everything else */
-  uint64_t last;       /* place of the grain before */
-  uint64_t end;        /* of what is in use */
+  ClusterSet *grains;       /* of grains, where they begin at multiples of their size */
+  ClusterSet *sectors;      /* of everything else */
+  uint64_t last;            /* place of the grain before */
+  uint64_t end;             /* of what is in use */
+  VmdkWindow first, second; /* of the tables */
 } VmdkWalk;
 
 static void vmdk_report (VmdkWalk *walk, bool is_error, const char *format, ...) TN_PRINTF (3, 4);
@@ -154,18 +164,53 @@ vmdk_walk_grain (VmdkWalk *walk, uint64_t at, uint64_t entry, GError **error)
 
 /* ---- Tables ---- */
 
+static int
+vmdk_window_move (VmdkWalk *walk, VmdkWindow *window, uint64_t at, GError **error)
+{
+  TnNode *file = walk->e->file;
+  TnStatus status = { 0 };
+  const uint64_t left = tn_node_size (file) - at, least = vmdk_gt_bytes (walk->e);
+  *window = (VmdkWindow){ .offset = at, .bytes = window->bytes };
+  if (tn_node_status (file, NULL, at, MIN (left, WINDOW_HOLE), &status, NULL) == 0 && status.zero
+      && status.length >= least) {
+    g_clear_pointer (&window->bytes, g_free);
+    window->length = status.length;
+    return 0;
+  }
+  const uint64_t length = MIN (left, MAX (WINDOW_BYTES, least));
+  if (window->bytes == NULL) {
+    window->bytes = g_malloc (MAX (WINDOW_BYTES, least));
+  }
+  int ret = tn_node_read (file, at, window->bytes, length, error);
+  walk->check->check_errors += ret < 0;
+  window->length = ret < 0 ? 0 : length;
+  return ret;
+}
+
+/* The bytes of the table at @at; NULL: they are zeroes. */
+static int
+vmdk_window_table (VmdkWalk *walk, VmdkWindow *window, uint64_t at, const uint8_t **bytes, GError **error)
+{
+  const uint64_t length = vmdk_gt_bytes (walk->e);
+  int ret = 0;
+  if (at < window->offset || at - window->offset > window->length
+      || length > window->length - (at - window->offset)) {
+    ret = vmdk_window_move (walk, window, at, error);
+  }
+  *bytes = window->bytes ? window->bytes + (at - window->offset) : NULL;
+  return ret;
+}
+
 /* The second table as the first. */
 static int
-vmdk_compare_second (VmdkWalk *walk, uint64_t at, uint64_t second, const uint8_t *first, GError **error)
+vmdk_compare_second (VmdkWalk *walk, uint64_t at, const uint8_t *first, const uint8_t *second, GError **error)
 {
   VmdkExtent *e = walk->e;
-  const uint64_t bytes = vmdk_gt_bytes (e);
-  g_autofree uint8_t *other = g_malloc (bytes);
-  int ret = tn_node_read (e->file, second, other, bytes, error);
+  int ret = 0;
   for (uint32_t i = 0; ret == 0 && i < e->sparse.gt_entries; i++) {
-    const uint64_t entry = vmdk_entry (e, first, i);
+    const uint64_t entry = first ? vmdk_entry (e, first, i) : 0;
     const uint64_t offset = at + i * e->sparse.grain;
-    if (entry == vmdk_entry (e, other, i) || offset >= e->sparse.capacity) {
+    if (entry == (second ? vmdk_entry (e, second, i) : 0) || offset >= e->sparse.capacity) {
       continue;
     }
     walk->check->corruptions++;
@@ -182,20 +227,19 @@ vmdk_compare_second (VmdkWalk *walk, uint64_t at, uint64_t second, const uint8_t
 }
 
 static int
-vmdk_walk_table (VmdkWalk *walk, uint64_t at, uint64_t table, uint64_t second, GError **error)
+vmdk_walk_table (VmdkWalk *walk, uint64_t at, uint64_t table, uint64_t other, GError **error)
 {
   VmdkExtent *e = walk->e;
-  g_autofree uint8_t *bytes = g_malloc (vmdk_gt_bytes (e));
-  int ret = tn_node_read (e->file, table, bytes, vmdk_gt_bytes (e), error);
-  if (ret < 0) {
-    walk->check->check_errors++;
-    return ret;
+  const uint8_t *first, *second = NULL;
+  int ret = vmdk_window_table (walk, &walk->first, table, &first, error);
+  if (ret == 0 && other) {
+    ret = vmdk_window_table (walk, &walk->second, other, &second, error);
   }
-  if (second && (ret = vmdk_compare_second (walk, at, second, bytes, error)) < 0) {
-    return ret;
+  if (ret == 0 && other && (first || second)) {
+    ret = vmdk_compare_second (walk, at, first, second, error);
   }
-  for (uint32_t i = 0; ret == 0 && i < e->sparse.gt_entries; i++, at += e->sparse.grain) {
-    const uint64_t entry = vmdk_entry (e, bytes, i);
+  for (uint32_t i = 0; ret == 0 && first && i < e->sparse.gt_entries; i++, at += e->sparse.grain) {
+    const uint64_t entry = vmdk_entry (e, first, i);
     if (entry && at < e->sparse.capacity) {
       ret = vmdk_walk_grain (walk, at, entry, error);
     }
@@ -335,7 +379,12 @@ vmdk_check_extent (Vmdk *v, VmdkExtent *e, uint32_t fix, TnCheck *check, GError 
   VmdkWalk walk = { .v = v, .e = e, .check = check, .fix = fix, .grains = grains, .sectors = sectors };
   check->total_clusters += (e->length + e->sparse.grain - 1) / e->sparse.grain;
   int ret = vmdk_use_heads (&walk, error);
-  if (ret < 0 || (ret = vmdk_walk_tables (&walk, error)) < 0) {
+  if (ret == 0) {
+    ret = vmdk_walk_tables (&walk, error);
+  }
+  g_free (walk.first.bytes);
+  g_free (walk.second.bytes);
+  if (ret < 0) {
     return ret;
   }
   check->image_end_offset = walk.end;

@@ -5,9 +5,8 @@
  * Descriptors come from strangers.  What one names must lie in its own folder or below it, links followed,
  * unless the user names the file himself (extents.N.filename=…) or allows it (allow-outside=on).
  */
+#include "../common/tailspace.h"
 #include "vmdk.h"
-
-#include <tenon/protocol.h>
 
 #include <stdlib.h>
 
@@ -16,19 +15,7 @@
 #define VMDK_MIN_BUDGET (32u << 10)
 /* Slices to be written hold nothing but tables, which begin and end with sectors. */
 #define VMDK_WRITE_SLICE VMDK_SECTOR
-#define VMDK_READ_SLICE (16u << 10)
-
-bool
-vmdk_grows_with_zeroes (TnNode *file)
-{
-  const TnClass *class = tn_node_class (file);
-  if (class == NULL || class->kind != TN_KIND_PROTOCOL) {
-    return false;
-  }
-  const TnProtocolOps *ops = class->ops;
-  return ops->size >= 2 * sizeof (uint32_t) && (ops->flags & TN_PROTOCOL_ZERO_INIT)
-         && (ops->flags & TN_PROTOCOL_GROWS);
-}
+#define VMDK_READ_SLICE VMDK_MAX_SLICE
 
 /* ---- Names ---- */
 
@@ -176,7 +163,7 @@ vmdk_attach_sparse (Vmdk *v, VmdkExtent *e, const uint8_t *head, GError **error)
     return vmdk_fail (v, error, EINVAL, "it takes %" PRIu64 " bytes from the extent '%s', which has %" PRIu64,
                       e->length, tn_node_filename (e->file), e->sparse.capacity);
   }
-  e->zero_tail = vmdk_grows_with_zeroes (e->file);
+  e->zero_tail = tail_space_grows_with_zeroes (e->file);
   e->free = g_array_new (false, false, sizeof (VmdkRun));
   e->freed = g_array_new (false, false, sizeof (VmdkRun));
   vmdk_attach_caches (v, e);

@@ -3,6 +3,7 @@
  * How new sparse extents are laid out: header, descriptor, the second directory and its tables, the first and
  * its tables, all of them empty; grains follow at the next grain border.
  */
+#include "../common/tailspace.h"
 #include "vmdk.h"
 
 #define LAYOUT_GRAIN 65536u
@@ -95,7 +96,7 @@ vmdk_write_sparse (TnNode *file, const char *descriptor, uint64_t capacity, bool
     return tn_fail (error, TN_BLOCK_ERROR, EFBIG,
                     "vmdk: the tables of a disk of %" PRIu64 " bytes are too large", capacity);
   }
-  int ret = tn_node_write_zeroes (file, 0, l.overhead, 0, error);
+  int ret = tail_space_make_zeroes (file, l.overhead, error);
   if (ret < 0 || (ret = vmdk_write_directory (file, l.rgd_offset, &l, error)) < 0
       || (ret = vmdk_write_directory (file, l.gd_offset, &l, error)) < 0) {
     return ret;

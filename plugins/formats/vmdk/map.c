@@ -152,8 +152,8 @@ vmdk_map_sparse (Vmdk *v, VmdkExtent *e, uint64_t offset, uint64_t length, bool 
   }
   const uint64_t index = at / s->grain % s->gt_entries;
   VmdkEntries entries;
-  ret = vmdk_entries_get (e, e->gt, table + index * s->entry_bytes, s->gt_entries - index, nowait, &entries,
-                          error);
+  ret = vmdk_entries_look (e, e->gt, table + index * s->entry_bytes, s->gt_entries - index, nowait, &entries,
+                           error);
   if (ret < 0) {
     return ret;
   }

@@ -6,6 +6,10 @@
  */
 #include "vmdk.h"
 
+#define VMDK_LOOK_AHEAD (64u << 20)
+
+static const uint8_t vmdk_no_entries[VMDK_MAX_SLICE];
+
 /* ---- Entries in memory ---- */
 
 uint64_t
@@ -33,6 +37,61 @@ vmdk_entries_get (VmdkExtent *e, TnMetaCache *cache, uint64_t at, uint64_t most,
   entries->bytes += skip;
   entries->n = (unsigned) MIN ((e->slice_bytes - skip) / e->sparse.entry_bytes, most);
   return 0;
+}
+
+static bool
+vmdk_has_changes (VmdkExtent *e)
+{
+  TnMetaCache *const caches[] = { e->gd, e->gt, e->rgd, e->rgt };
+  for (unsigned i = 0; i < G_N_ELEMENTS (caches); i++) {
+    if (caches[i] && tn_meta_is_dirty (caches[i])) {
+      return true;
+    }
+  }
+  return false;
+}
+
+/* Whether the file has a hole where a slice that is not in memory stands.  Empty tables of large images are
+ * gigabytes of such. */
+static bool
+vmdk_is_hole (VmdkExtent *e, uint64_t start, bool nowait)
+{
+  const uint64_t end = start + e->slice_bytes;
+  if (start >= e->hole && end <= e->hole_end) {
+    return true;
+  }
+  if (nowait || (start >= e->hole_end && start < e->no_hole_end) || vmdk_has_changes (e)) {
+    return false;
+  }
+  TnStatus status = { 0 };
+  const uint64_t size = tn_node_size (e->file), most = MIN (size - MIN (start, size), VMDK_LOOK_AHEAD);
+  if (most == 0 || tn_node_status (e->file, NULL, start, most, &status, NULL) < 0) {
+    return false;
+  }
+  e->hole = start;
+  e->hole_end = start + (status.zero ? status.length : 0);
+  e->no_hole_end = start + status.length;
+  return end <= e->hole_end;
+}
+
+int
+vmdk_entries_look (VmdkExtent *e, TnMetaCache *cache, uint64_t at, uint64_t most, bool nowait,
+                   VmdkEntries *entries, GError **error)
+{
+  const uint64_t start = at & ~(uint64_t) (e->slice_bytes - 1), skip = at - start;
+  if (tn_meta_peek (cache, start) || !vmdk_is_hole (e, start, nowait)) {
+    return vmdk_entries_get (e, cache, at, most, nowait, entries, error);
+  }
+  *entries = (VmdkEntries){ .bytes = vmdk_no_entries,
+                            .n = (unsigned) MIN ((e->slice_bytes - skip) / e->sparse.entry_bytes, most) };
+  return 0;
+}
+
+/* What was a hole will be written to. */
+static void
+vmdk_forget_hole (VmdkExtent *e)
+{
+  e->hole = e->hole_end = e->no_hole_end = 0;
 }
 
 void
@@ -107,8 +166,8 @@ vmdk_table (VmdkExtent *e, bool redundant, uint64_t at, bool nowait, uint64_t *t
   const uint64_t index = at / vmdk_gt_span (e);
   const uint64_t gd = redundant ? e->sparse.rgd_offset : e->sparse.gd_offset;
   VmdkEntries entries;
-  int ret = vmdk_entries_get (e, redundant ? e->rgd : e->gd, gd + index * e->sparse.entry_bytes, 1, nowait,
-                              &entries, error);
+  int ret = vmdk_entries_look (e, redundant ? e->rgd : e->gd, gd + index * e->sparse.entry_bytes, 1, nowait,
+                               &entries, error);
   if (ret < 0) {
     return ret;
   }
@@ -140,6 +199,7 @@ vmdk_set_in_table (VmdkExtent *e, TnMetaCache *cache, uint64_t at, uint64_t n, u
     if (ret < 0) {
       return ret;
     }
+    vmdk_forget_hole (e);
     /* Guest data comes before the entry that shows it. */
     tn_meta_after_data (cache);
     uint8_t *bytes = (uint8_t *) entries.bytes;
@@ -200,6 +260,7 @@ vmdk_set_directory (VmdkExtent *e, bool redundant, uint64_t index, uint64_t tabl
   if (ret < 0) {
     return ret;
   }
+  vmdk_forget_hole (e);
   tn_meta_after_data (cache);
   tn_store_le32 ((uint8_t *) entries.bytes, (uint32_t) (table / VMDK_SECTOR));
   tn_meta_dirty (entries.slice);

@@ -42,8 +42,8 @@ vmdk_find_run (VmdkExtent *e, uint64_t table, uint64_t at, uint64_t most, uint32
   const VmdkSparse *s = &e->sparse;
   const uint64_t index = at / s->grain % s->gt_entries;
   VmdkEntries entries;
-  int ret = vmdk_entries_get (e, e->gt, table + index * 4, MIN (most, s->gt_entries - index), false, &entries,
-                              error);
+  int ret = vmdk_entries_look (e, e->gt, table + index * 4, MIN (most, s->gt_entries - index), false,
+                               &entries, error);
   if (ret < 0) {
     return ret;
   }

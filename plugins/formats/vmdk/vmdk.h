@@ -27,6 +27,7 @@
 #include <inttypes.h>
 
 #define VMDK_SECTOR 512u
+#define VMDK_MAX_SLICE 16384u /* of tables in memory */
 #define VMDK_NO_PARENT 0xffffffffu
 #define VMDK_MAX_DESCRIPTOR (1u << 20)
 #define VMDK_MAX_EXTENTS 4096u
@@ -115,6 +116,8 @@ typedef struct VmdkExtent {
   GArray *free;   /* VmdkRun: may be used */
   GArray *freed;  /* VmdkRun: may be used after the next flush */
   TnMetaCache *gd, *gt, *rgd, *rgt;
+  uint64_t hole, hole_end; /* of the file, which no change of a table waits to be written to */
+  uint64_t no_hole_end;    /* from hole_end to here there is no hole */
 } VmdkExtent;
 
 typedef struct VmdkStream VmdkStream;
@@ -163,7 +166,6 @@ void vmdk_close_extents (Vmdk *v);
 /* Makes opened extents writable or read-only; all or none. */
 int vmdk_set_writing (Vmdk *v, bool writing, GError **error);
 VmdkExtent *vmdk_extent_at (Vmdk *v, uint64_t offset);
-bool vmdk_grows_with_zeroes (TnNode *file);
 
 /* ---- table.c ---- */
 /* A table entry's run in memory. */
@@ -174,6 +176,9 @@ typedef struct VmdkEntries {
 } VmdkEntries;
 int vmdk_entries_get (VmdkExtent *e, TnMetaCache *cache, uint64_t at, uint64_t most, bool nowait,
                       VmdkEntries *entries, GError **error);
+/* The same for who only reads: where the file has a hole, it need not be read. */
+int vmdk_entries_look (VmdkExtent *e, TnMetaCache *cache, uint64_t at, uint64_t most, bool nowait,
+                       VmdkEntries *entries, GError **error);
 void vmdk_entries_put (VmdkEntries *entries);
 uint64_t vmdk_entry (const VmdkExtent *e, const uint8_t *bytes, unsigned index);
 /* Bytes of the disk that one grain table maps. */

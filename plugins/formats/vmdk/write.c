@@ -124,7 +124,8 @@ vmdk_reserve_sparse (VmdkExtent *e, uint64_t offset, uint64_t length, TnExtent *
   VmdkEntries entries;
   int ret = vmdk_table_make (e, at, &table, error);
   if (ret < 0
-      || (ret = vmdk_entries_get (e, e->gt, table + index * 4, s->gt_entries - index, false, &entries, error))
+      || (ret =
+              vmdk_entries_look (e, e->gt, table + index * 4, s->gt_entries - index, false, &entries, error))
              < 0) {
     return ret;
   }
