@@ -7,6 +7,7 @@
 #define DEFAULT_SIZE (512u << 10)
 #define OPERATIONS 20u
 #define BASE_FILL 0xba
+#define PARENT "parent.img"
 
 /* A step that may or may not show after a cut. */
 typedef struct CrashStep {
@@ -180,6 +181,28 @@ remove_old_disks (void)
   }
 }
 
+/* An image of the same format and size, with something in its first half.  There is a file like it in the
+ * current folder, since some formats look where a parent lies before they record that. */
+static void
+lay_over_parent (CrashStory *story, TnOptions *options)
+{
+  const uint64_t length = story->size / 2 + 12 * CRASH_SECTOR;
+  g_autoptr (TnOptions) same = options_of (story->kind->create);
+  g_autofree char *where =
+      g_strdup_printf ("driver=%s,file.driver=mem,file.filename=" PARENT, story->kind->driver);
+  g_autofree uint8_t *bytes = g_malloc (length);
+  MemDisk *disk = mem_disk (PARENT, 0);
+  g_assert_cmpint (tn_image_create ("mem:" PARENT, story->kind->driver, same, story->size, NULL), ==, 0);
+  TnNode *parent = open_node_text (where, TN_OPEN_WRITE | TN_OPEN_RESIZE);
+  memset (bytes, BASE_FILL, length);
+  g_assert_cmpint (tn_node_write (parent, 0, bytes, length, NULL), ==, 0);
+  g_assert_cmpint (tn_node_close (parent, NULL), ==, 0);
+  g_assert_true (g_file_set_contents (PARENT, (const char *) disk->bytes, (gssize) disk->size, NULL));
+  tn_options_set (options, "backing_file", PARENT);
+  tn_options_set (options, "backing_fmt", story->kind->driver);
+  state_set (&story->now, 0, length, BASE_FILL, true);
+}
+
 static void
 lay_over_base (CrashStory *story, TnOptions *options)
 {
@@ -224,7 +247,9 @@ crash_make_image (CrashStory *story)
   void *opaque = existing ? existing->fault_opaque : NULL;
   remove_old_disks ();
   story->backing = (story->kind->flags & CRASH_BACKING) && crash_pick (story, 2);
-  if (story->backing) {
+  if (story->backing && (story->kind->flags & CRASH_PARENT)) {
+    lay_over_parent (story, options);
+  } else if (story->backing) {
     lay_over_base (story, options);
   }
   MemDisk *disk = mem_disk ("cut", 0);

@@ -26,7 +26,9 @@
 
 #include <tenon/secret.h>
 
+#include <glib/gstdio.h>
 #include <stdlib.h>
+#include <unistd.h>
 
 #define QCOW2_V2 (CRASH_PACKS | CRASH_BACKING)
 #define QCOW2_V3 (QCOW2_V2 | CRASH_DISCARD_ZERO)
@@ -76,6 +78,7 @@ static const CrashCase cases[] = {
   { "vpc", "blocks-4k", "block_size=4096,force_size=on", NULL, CRASH_DISCARD_ZERO, 0, NULL },
   { "vpc", "blocks-2M", "force_size=on", NULL, CRASH_DISCARD_ZERO, 8 << 20, NULL },
   { "vpc", "fixed", "subformat=fixed,force_size=on", NULL, CRASH_DISCARD_ZERO, 0, NULL },
+  { "vpc", "differencing", "block_size=4096,force_size=on", NULL, CRASH_BACKING | CRASH_PARENT, 0, NULL },
   { "qcow", "plain", "", NULL, CRASH_PACKS, 0, "qcow" },
   { "qcow", "backing", "", NULL, CRASH_PACKS | CRASH_BACKING, 0, "qcow" },
   { "parallels", "clusters-4k", "cluster_size=4096", NULL, 0, 0, "parallels" },
@@ -84,6 +87,11 @@ static const CrashCase cases[] = {
   { "vhdx", "dynamic", "block_size=1M", NULL, CRASH_DISCARD_ZERO, 6 << 20, "vhdx" },
   { "vhdx", "not-present", "block_size=2M,block_state_zero=off", NULL, CRASH_DISCARD_ZERO, 6 << 20, "vhdx" },
   { "vhdx", "fixed", "block_size=1M,subformat=fixed", NULL, CRASH_DISCARD_ZERO, 4 << 20, "vhdx" },
+  { "vhdx", "differencing", "block_size=1M", NULL, CRASH_BACKING | CRASH_PARENT, 6 << 20, "vhdx" },
+  { "vmdk", "sparse", "", NULL, CRASH_DISCARD_ZERO | CRASH_LEAKS_STAY, 2 << 20, "vmdk" },
+  { "vmdk", "zeroed-grain", "zeroed_grain=on", NULL, CRASH_BACKING | CRASH_PARENT | CRASH_LEAKS_STAY, 2 << 20,
+    "vmdk" },
+  { "vmdk", "parent", "", NULL, CRASH_BACKING | CRASH_PARENT | CRASH_LEAKS_STAY, 2 << 20, "vmdk" },
   { "luks", "version1", "key-secret=crash,iter-time=1,cipher-alg=aes-128,cipher-mode=cbc", "key-secret=crash",
     CRASH_NEW_IS_NOISE, 0, NULL },
   { "luks", "version2", "version=2,pbkdf=pbkdf2,key-secret=crash,iter-time=1", "key-secret=crash",
@@ -169,7 +177,12 @@ main (int argc, char **argv)
       add_runs (&cases[i], seed);
     }
   }
+  g_autofree char *folder = g_dir_make_tmp ("tenon-crash-XXXXXX", NULL);
+  g_assert_nonnull (folder);
+  g_assert_cmpint (chdir (folder), ==, 0);
   const int status = g_test_run ();
   mem_disks_free ();
+  g_unlink ("parent.img");
+  g_rmdir (folder);
   return status;
 }

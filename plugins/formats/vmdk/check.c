@@ -201,6 +201,34 @@ vmdk_window_table (VmdkWalk *walk, VmdkWindow *window, uint64_t at, const uint8_
   return ret;
 }
 
+static bool
+vmdk_may_be (const VmdkExtent *e, uint64_t entry, uint64_t at)
+{
+  return vmdk_entry_kind (e, entry) != TN_EXTENT_DATA
+         || vmdk_valid_grain (e, vmdk_entry_place (e, entry), MIN (e->sparse.grain, e->sparse.capacity - at));
+}
+
+/* Nobody reads the second table, and the two cannot be written at once: what a power cut leaves of that is as
+ * harmless as a leak. */
+static int
+vmdk_mend_second (VmdkWalk *walk, uint64_t at, uint64_t entry, uint64_t second, GError **error)
+{
+  TnCheck *check = walk->check;
+  const bool behind = vmdk_may_be (walk->e, entry, at) && vmdk_may_be (walk->e, second, at);
+  vmdk_report (walk, !behind, "%s%s: the second grain table differs for offset 0x%" PRIx64,
+               behind ? "" : "ERROR ", tn_node_filename (walk->e->file), at);
+  *(behind ? &check->leaks : &check->corruptions) += 1;
+  if (!(walk->fix & (behind ? TN_CHECK_FIX_LEAKS : TN_CHECK_FIX_ERRORS))) {
+    return 0;
+  }
+  int ret = vmdk_set_entries (walk->e, at, 1, (uint32_t) entry, 0, error);
+  if (ret == 0) {
+    *(behind ? &check->leaks : &check->corruptions) -= 1;
+    *(behind ? &check->leaks_fixed : &check->corruptions_fixed) += 1;
+  }
+  return ret;
+}
+
 /* The second table as the first. */
 static int
 vmdk_compare_second (VmdkWalk *walk, uint64_t at, const uint8_t *first, const uint8_t *second, GError **error)
@@ -210,17 +238,9 @@ vmdk_compare_second (VmdkWalk *walk, uint64_t at, const uint8_t *first, const ui
   for (uint32_t i = 0; ret == 0 && i < e->sparse.gt_entries; i++) {
     const uint64_t entry = first ? vmdk_entry (e, first, i) : 0;
     const uint64_t offset = at + i * e->sparse.grain;
-    if (entry == (second ? vmdk_entry (e, second, i) : 0) || offset >= e->sparse.capacity) {
-      continue;
-    }
-    walk->check->corruptions++;
-    vmdk_report (walk, true, "ERROR %s: the second grain table differs for offset 0x%" PRIx64,
-                 tn_node_filename (e->file), offset);
-    if (!vmdk_mends (walk)) {
-      continue;
-    }
-    if ((ret = vmdk_set_entries (e, offset, 1, (uint32_t) entry, 0, error)) == 0) {
-      vmdk_mended (walk);
+    const uint64_t other = second ? vmdk_entry (e, second, i) : 0;
+    if (entry != other && offset < e->sparse.capacity) {
+      ret = vmdk_mend_second (walk, offset, entry, other, error);
     }
   }
   return ret;
