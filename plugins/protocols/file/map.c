@@ -45,19 +45,19 @@ file_map_forget (FileState *s)
   file_map_remember (s, 0, 0);
 }
 
-/* Asked about places in descending order, some file systems would look through the same run of data again and
- * again.  Where all the data lies together, one look from its beginning finds the whole of it. */
+/* Asked about places in no order, some file systems would look through the same run of data again and again.
+ * Where all the data lies together, one look from its beginning finds the whole of it. */
 static bool
 file_seek_from_start (FileState *s, uint64_t offset, uint64_t size, TnExtent *extent)
 {
   off_t hole;
-  bool descends;
+  bool first;
 
   g_mutex_lock (&s->map_lock);
-  descends = offset < s->data_start && !s->sought_from_start;
-  s->sought_from_start |= descends;
+  first = !s->sought_from_start;
+  s->sought_from_start = true;
   g_mutex_unlock (&s->map_lock);
-  if (!descends)
+  if (!first || offset == 0)
     return false;
   hole = lseek (s->fd, 0, SEEK_HOLE);
   if (hole < 0 || (uint64_t) hole <= offset)
