@@ -3,6 +3,7 @@
 #include "picture.h"
 
 #include <tenon/json.h>
+#include <tenon/loop.h>
 
 typedef struct MapEntry {
   uint64_t start, length;
@@ -76,19 +77,42 @@ print_human (CliArgs *args, const MapEntry *entry, GError **error)
   return 0;
 }
 
+#define MAP_LINE 256 /* more than the longest entry takes */
+
+static char *
+put_number (char *to, uint64_t number)
+{
+  char digits[20];
+  unsigned n = 0;
+  do
+    digits[n++] = (char) ('0' + number % 10);
+  while ((number /= 10));
+  while (n)
+    *to++ = digits[--n];
+  return to;
+}
+
+static char *
+put_bool (char *to, const char *name, bool value)
+{
+  return stpcpy (stpcpy (to, name), value ? "true" : "false");
+}
+
+/* There may be millions of these: printf() would take most of the time. */
 static void
 print_json (CliArgs *args, const MapEntry *entry, bool first)
 {
-  cli_print (args,
-             "%s{ \"start\": %" G_GUINT64_FORMAT ", \"length\": %" G_GUINT64_FORMAT
-             ", \"depth\": %u, \"present\": %s, "
-             "\"zero\": %s, \"data\": %s",
-             first ? "[" : ",\n", entry->start, entry->length, entry->depth,
-             entry->present ? "true" : "false", entry->zero ? "true" : "false",
-             entry->data ? "true" : "false");
+  char line[MAP_LINE], *to = line;
+  to = put_number (stpcpy (to, first ? "[{ \"start\": " : ",\n{ \"start\": "), entry->start);
+  to = put_number (stpcpy (to, ", \"length\": "), entry->length);
+  to = put_number (stpcpy (to, ", \"depth\": "), entry->depth);
+  to = put_bool (to, ", \"present\": ", entry->present);
+  to = put_bool (to, ", \"zero\": ", entry->zero);
+  to = put_bool (to, ", \"data\": ", entry->data);
   if (entry->has_offset)
-    cli_print (args, ", \"offset\": %" G_GUINT64_FORMAT, entry->offset);
-  cli_print (args, "}");
+    to = put_number (stpcpy (to, ", \"offset\": "), entry->offset);
+  stpcpy (to, "}");
+  cli_print (args, "%s", line);
 }
 
 typedef struct MapPrinter {
@@ -157,6 +181,25 @@ draw_map (const char *filename, TnNode *node, uint64_t start, uint64_t end, GErr
   return img_picture_write (picture, filename, error);
 }
 
+typedef struct MapJob {
+  CliArgs *args;
+  const char *picture;
+  TnNode *node;
+  uint64_t start, end;
+  int result;
+  GError **error;
+} MapJob;
+
+/* One coroutine for all questions: each would make one of its own otherwise. */
+static void
+map_main (void *opaque)
+{
+  MapJob *job = opaque;
+  MapPrinter printer = { .args = job->args, .json = cli_json (job->args) };
+  job->result = job->picture ? draw_map (job->picture, job->node, job->start, job->end, job->error)
+                             : print_map (&printer, job->node, job->start, job->end, job->error);
+}
+
 static int
 map (CliArgs *args, GError **error)
 {
@@ -178,10 +221,9 @@ map (CliArgs *args, GError **error)
     return ret;
   uint64_t size = tn_node_size (node);
   uint64_t end = start >= size ? start : start + MIN (length, size - start);
-  if (picture)
-    return draw_map (picture, node, start, end, error);
-  MapPrinter printer = { .args = args, .json = cli_json (args) };
-  return print_map (&printer, node, start, end, error);
+  MapJob job = { args, picture, node, start, end, 0, error };
+  tn_co_run (map_main, &job);
+  return job.result;
 }
 
 static int
@@ -193,7 +235,8 @@ map_run (CliArgs *args)
 
 static const CliOption map_options[] = { { "start-offset", 's', "OFFSET", "where to begin", NULL },
                                          { "max-length", 'l', "SIZE", "how much to look at", NULL },
-                                         { "picture", 0, "FILE.svg|FILE.png", "draw a picture instead", NULL },
+                                         { "picture", 0, "FILE.svg|FILE.png", "draw a picture instead",
+                                           NULL },
                                          { 0 } };
 
 const CliCommand img_map = {
