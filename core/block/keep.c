@@ -166,7 +166,8 @@ tn_node_amend (TnNode *node, const TnOptions *options, GError **error)
   g_autoptr (TnOptions) checked = tn_options_copy (options);
   tn_options_set (checked, "size", NULL); /* every format's */
   const TnClass *class = node->class;
-  rc = tn_options_check (checked, class->options, class->option_size, TN_OPTION_CREATE, class->name, error);
+  rc = tn_options_check (checked, class->options, class->option_size, TN_OPTION_CREATE | TN_OPTION_AMEND,
+                         class->name, error);
   Change change = { .options = options }; /* without the defaults of what was not given */
   return rc ? rc : tn_node_call_alone (node, amend_main, &change, error);
 }

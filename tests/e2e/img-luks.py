@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """LUKS images and encrypted qcow2 images, to and from QEMU and cryptsetup."""
+import json
 import os
 import struct
 from imgtest import IMG, RNG, difference, disk, finish, img, read, reads_as, refused, run, skip, tool, verdict, write
@@ -256,6 +257,96 @@ if tool('cryptsetup'):
 else:
     skip('cryptsetup', 'it is not installed (cryptsetup-bin)')
 second_header()
+
+# ---- Key slots ----
+
+BOTH = [*OBJECT, '--object', 'secret,id=n,file=new']
+write('new', b'battery staple')
+
+
+def amend(path, driver, change, *more):
+    """Exit status and message of `amend`, the image opened with secret s."""
+    prefix = '' if driver == 'luks' else 'encrypt.'
+    words = ','.join(prefix + word for word in change.split(','))
+    status, _, text = img('amend', *more, *BOTH, '-o', words, '--image-opts', opts(path, driver))
+    return status, text
+
+
+def opens(path, driver, secret):
+    key = 'key-secret' if driver == 'luks' else 'encrypt.key-secret'
+    status, _, _ = img('convert', *BOTH, '--image-opts',
+                       f'driver={driver},{key}={secret},file.driver=file,file.filename={path}', '-O', 'raw', 'out.raw')
+    return status == 0
+
+
+def slots(driver, path):
+    """Which key slots are in use, as QEMU says where it is installed."""
+    program = 'qemu-img' if tool('qemu-img') else IMG
+    found = json.loads(run(program, 'info', '--output=json', '-f', driver, path)[1])['format-specific']['data']
+    return [number for number, slot in enumerate((found if driver == 'luks' else found['encrypt'])['slots']) if slot['active']]
+
+
+def not_amended(name, path, driver, change, text, *more):
+    before = read(path)
+    status, said = amend(path, driver, change, *more)
+    verdict(status == 1 and text in said and said.count('\n') == 1, f'{driver}: refused: {name}', said)
+    verdict(read(path) == before, f'{driver}: refused, nothing is changed: {name}')
+
+
+def key_slots(driver):
+    path = f'slots.{driver}'
+    made(f'{driver}: an image for key slots', driver, path, '')
+    run(IO, *OBJECT, '-c', 'write -P 77 0 1M', '--image-opts', opts(path, driver))
+    status, text = amend(path, driver, 'state=active,new-secret=n,iter-time=5')
+    verdict(status == 0 and slots(driver, path) == [0, 1], f'{driver}: a secret is added', text)
+    verdict(opens(path, driver, 's') and opens(path, driver, 'n'), f'{driver}: both secrets open it')
+    qemu_reads_slots(driver, path)
+    not_amended('a slot in use', path, driver, 'state=active,new-secret=n,keyslot=0', 'in use')
+    not_amended('no new secret', path, driver, 'state=active', 'new-secret')
+    not_amended('neither slot nor secret', path, driver, 'state=inactive', 'keyslot')
+    not_amended('a free slot', path, driver, 'state=inactive,keyslot=5', 'not in use')
+    status, text = amend(path, driver, 'state=active,new-secret=n,iter-time=5,keyslot=6,old-secret=n')
+    verdict(status == 0 and slots(driver, path) == [0, 1, 6], f'{driver}: slot 6, opened with another secret', text)
+    status, text = amend(path, driver, 'state=inactive,old-secret=n')
+    verdict(status == 0 and slots(driver, path) == [0], f'{driver}: all slots of a secret are erased', text)
+    verdict(opens(path, driver, 's') and not opens(path, driver, 'n'), f'{driver}: only the other secret opens it')
+    not_amended('a secret that opens nothing', path, driver, 'state=inactive,old-secret=n', 'no key slot')
+    not_amended('the last slot', path, driver, 'state=inactive,keyslot=0', '--force')
+    status, text = amend(path, driver, 'state=inactive,keyslot=0', '--force')
+    verdict(status == 0 and not opens(path, driver, 's'), f'{driver}: the last slot is erased with --force', text)
+
+
+def qemu_reads_slots(driver, path):
+    if not tool('qemu-img'):
+        return skip(f'{driver}: QEMU opens it with the new secret', 'qemu-img is not installed (qemu-utils)')
+    key = 'key-secret' if driver == 'luks' else 'encrypt.key-secret'
+    status, _, text = run('qemu-img', 'convert', *BOTH, '--image-opts',
+                          f'driver={driver},{key}=n,file.driver=file,file.filename={path}', '-O', 'raw', 'qemu.raw')
+    return verdict(status == 0 and read('qemu.raw')[:1 << 20] == bytes([77]) * (1 << 20),
+                   f'{driver}: QEMU opens it with the new secret', text)
+
+
+def cryptsetup_slots():
+    """Slots that Tenon makes open with cryptsetup, and the reverse."""
+    def tries(key, slot):
+        return run('cryptsetup', 'open', '--test-passphrase', '--key-file', key, '--key-slot', slot, 'c.luks')[0] == 0
+    made('an image for cryptsetup', 'luks', 'c.luks', '')
+    amend('c.luks', 'luks', 'state=active,new-secret=n,iter-time=5,keyslot=3')
+    verdict(tries('new', '3') and tries('pass', '0') and not tries('pass', '3'), 'cryptsetup opens the slot that Tenon made')
+    write('third', b'a third one')
+    status, _, text = run('cryptsetup', 'luksAddKey', '-q', '--key-file', 'new', '--pbkdf-force-iterations', '1000', 'c.luks', 'third')
+    img_opens = img('convert', '--object', 'secret,id=s,file=third', '--image-opts', opts('c.luks'), '-O', 'raw', 'out.raw')[0]
+    verdict(status == 0 and img_opens == 0, 'Tenon opens the slot that cryptsetup made', text)
+    amend('c.luks', 'luks', 'state=inactive,keyslot=3')
+    verdict(not tries('new', '3') and tries('third', '1'), 'cryptsetup agrees on what is erased')
+
+
+key_slots('luks')
+key_slots('qcow2')
+if tool('cryptsetup'):
+    cryptsetup_slots()
+else:
+    skip('cryptsetup and key slots', 'it is not installed (cryptsetup-bin)')
 
 # ---- Refusals ----
 

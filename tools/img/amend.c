@@ -20,11 +20,11 @@ print_help (CliArgs *args, GError **error)
   if (!format)
     return tn_fail (error, TN_OPTION_ERROR, EINVAL, "-o help needs -f FMT");
   int ret = cli_find_format (format, &class, error);
-  return ret < 0 ? ret : cli_print_options (args, &class, 1, TN_OPTION_CREATE);
+  return ret < 0 ? ret : cli_print_options (args, &class, 1, TN_OPTION_AMEND);
 }
 
 static int
-amend_image (CliArgs *args, const TnOptions *options)
+amend_image (CliArgs *args, TnOptions *options)
 {
   TnNode *node = NULL;
   GError *error = NULL;
@@ -32,6 +32,8 @@ amend_image (CliArgs *args, const TnOptions *options)
   /* A backing file is looked at only where its contents count. */
   uint32_t flags = TN_OPEN_WRITE | TN_OPEN_RESIZE | TN_OPEN_UNMAP;
   flags |= tn_options_has (options, "size") ? 0 : TN_OPEN_NO_BACKING;
+  if (cli_flag (args, "force"))
+    tn_options_set (options, "force", "on");
   if (cli_cache (args, "cache", TN_CACHE_WRITEBACK, &cache, &error) < 0
       || cli_open (args, args->words[0], flags | cache.open_flags, &node, &error) < 0)
     return cli_fail (args, EXIT_FAILURE, &error);
@@ -60,7 +62,7 @@ amend_run (CliArgs *args)
 
 static const CliOption amend_options[] = {
   { "options", 'o', "OPTIONS", "options to change, name=value,…", NULL },
-  { "force", 0, NULL, "allow changes that could make an image unusable (there are none)", NULL },
+  { "force", 0, NULL, "allow changes that make an image unusable, such as erasing its last key slot", NULL },
   { 0 }
 };
 

@@ -27,6 +27,7 @@ luks_resize (TnNode *node, uint64_t size, TnPrealloc prealloc, GError **error)
 
 static const char *const luks_version_choices[] = { "1", "2", NULL };
 static const char *const luks_kdf_choices[] = { "pbkdf2", "argon2i", "argon2id", NULL };
+static const char *const luks_state_choices[] = { "active", "inactive", NULL };
 static const char *const luks_prealloc_choices[] = { "off", "metadata", "falloc", "full", NULL };
 
 static const TnOption luks_options[] = {
@@ -45,8 +46,8 @@ static const TnOption luks_options[] = {
     .choices = luks_digest_choices },
   { "hash-alg", TN_OPTION_ENUM, TN_OPTION_CREATE, "sha256", "digest for key derivation",
     .choices = luks_digest_choices },
-  { "iter-time", TN_OPTION_UINT, TN_OPTION_CREATE, "2000", "milliseconds that trying a passphrase shall take",
-    1, 600000 },
+  { "iter-time", TN_OPTION_UINT, TN_OPTION_CREATE | TN_OPTION_AMEND, "2000",
+    "milliseconds that trying a passphrase shall take", 1, 600000 },
   { "detached-header", TN_OPTION_BOOL, TN_OPTION_CREATE, "off", "make a header for data in another file" },
   { "pbkdf", TN_OPTION_ENUM, TN_OPTION_CREATE, NULL, "key derivation (version 2; default: argon2id)",
     .choices = luks_kdf_choices },
@@ -59,6 +60,13 @@ static const TnOption luks_options[] = {
   { "label", TN_OPTION_STRING, TN_OPTION_CREATE, NULL, "label (version 2)" },
   { "preallocation", TN_OPTION_ENUM, TN_OPTION_CREATE, "off", "set space aside at once",
     .choices = luks_prealloc_choices },
+  { "state", TN_OPTION_ENUM, TN_OPTION_AMEND, NULL, "what is to become of a key slot (version 1)",
+    .choices = luks_state_choices },
+  { "keyslot", TN_OPTION_UINT, TN_OPTION_AMEND, NULL, "number of the key slot (default: a free one)", 0, 7 },
+  { "new-secret", TN_OPTION_STRING, TN_OPTION_AMEND, NULL, "id of the secret that a key slot is made for" },
+  { "old-secret", TN_OPTION_STRING, TN_OPTION_AMEND, NULL,
+    "id of the secret that opens the image, or whose key slots are erased" },
+  { "force", TN_OPTION_BOOL, TN_OPTION_AMEND, "off", "erase the last key slot, overwrite one in use" },
   { NULL },
 };
 
@@ -74,6 +82,7 @@ static const TnFormatOps luks_ops = {
   .info = luks_info,
   .info_specific = luks_info_specific,
   .measure = luks_measure,
+  .amend = luks_amend,
 };
 
 static const char *const luks_suffixes[] = { "luks", NULL };

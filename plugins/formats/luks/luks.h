@@ -17,6 +17,7 @@ typedef struct Luks {
   uint64_t payload;    /* where the data begins */
   uint64_t fixed_size; /* of the data when the header gives one; 0: to the file's end */
   uint32_t sector_size;
+  char *secret_id; /* of the secret that it was opened with */
 } Luks;
 
 /* An error that names the file. */
@@ -28,6 +29,7 @@ int luks_close (TnNode *node, GError **error);
 int luks_create (TnNode *file, const TnOptions *options, uint64_t size, GError **error);
 int luks_measure (const TnOptions *options, TnNode *source, uint64_t size, TnMeasure *measure,
                   GError **error);
+int luks_amend (TnNode *node, const TnOptions *options, GError **error);
 int luks_info (TnNode *node, TnInfo *info, GError **error);
 char *luks_info_specific (TnNode *node, GError **error);
 

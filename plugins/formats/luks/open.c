@@ -146,6 +146,7 @@ luks_open (TnNode *node, const TnOptions *options, uint32_t flags, GError **erro
     g_clear_pointer (&s->v2, g_free);
     return rc;
   }
+  s->secret_id = g_strdup (tn_options_get (options, "key-secret"));
   tn_node_set_allocation_unit (node, s->sector_size);
   tn_node_set_size (node, size);
   return 0;
@@ -156,5 +157,6 @@ luks_close (TnNode *node, GError **error)
 {
   Luks *s = tn_node_state (node);
   g_clear_pointer (&s->v2, g_free);
+  g_clear_pointer (&s->secret_id, g_free);
   return 0;
 }

@@ -7,7 +7,7 @@
 
 typedef struct Wanted {
   uint32_t version, order;
-  bool lazy;
+  bool lazy, slots;
 } Wanted;
 
 static int
@@ -41,7 +41,7 @@ check_fixed (Qcow2 *q, const TnOptions *options, GError **error)
   if (tn_options_has (options, "data_file_raw") && tn_options_bool (options, "data_file_raw") != raw) {
     return refuse_fixed (q, "data_file_raw", error);
   }
-  if (tn_options_has (options, "encryption") || tn_options_has (options, "encrypt.format")) {
+  if (tn_options_has (options, "encryption")) {
     return refuse_fixed (q, "encryption", error);
   }
   return 0;
@@ -70,7 +70,7 @@ parse_wanted (Qcow2 *q, const TnOptions *options, Wanted *wanted, GError **error
   if (tn_options_has (options, "lazy_refcounts")) {
     wanted->lazy = tn_options_bool (options, "lazy_refcounts");
   }
-  return 0;
+  return qcow2_crypt_check_amend (q, options, &wanted->slots, error);
 }
 
 static int
@@ -243,7 +243,10 @@ static int
 apply (Qcow2 *q, const TnOptions *options, const Wanted *wanted, GError **error)
 {
   const bool lazy = q->header.compatible & QCOW2_COMPAT_LAZY_REFCOUNTS;
-  int ret = wanted->version > q->header.version ? upgrade (q, error) : 0;
+  int ret = wanted->slots ? qcow2_crypt_amend (q, options, error) : 0;
+  if (ret == 0 && wanted->version > q->header.version) {
+    ret = upgrade (q, error);
+  }
   if (ret == 0 && wanted->order != q->header.refcount_order) {
     ret = qcow2_change_refcount_order (q, wanted->order, error);
   }

@@ -111,6 +111,9 @@ qcow2_crypt_open (Qcow2 *q, const TnOptions *options, GError **error)
   } else {
     ret = -EINVAL;
   }
+  if (ret == 0) {
+    q->secret_id = g_strdup (tn_options_get (options, PREFIX "key-secret"));
+  }
   if (why) {
     const char *name = tn_node_filename (q->file);
     g_propagate_error (error, g_steal_pointer (&why));
@@ -249,6 +252,65 @@ qcow2_crypt_create (Qcow2 *q, const TnOptions *options, GError **error)
   }
   note_extension (q);
   return qcow2_header_write (q, error);
+}
+
+/* ---- Key slots ---- */
+
+static bool
+is_slot_option (const char *name)
+{
+  static const char *const names[] = { "state", "keyslot", "new-secret", "old-secret", "iter-time", NULL };
+  return g_strv_contains (names, name + strlen (PREFIX));
+}
+
+int
+qcow2_crypt_check_amend (Qcow2 *q, const TnOptions *options, bool *wanted, GError **error)
+{
+  *wanted = false;
+  for (size_t i = 0; i < tn_options_count (options); i++) {
+    const char *name, *value;
+    tn_options_pair (options, i, &name, &value);
+    if (!g_str_has_prefix (name, PREFIX)) {
+      continue;
+    }
+    const bool same = strcmp (name, PREFIX "format") == 0 && strcmp (value, "luks") == 0
+                      && q->header.crypt_method == QCOW2_CRYPT_LUKS;
+    if (!same && !is_slot_option (name)) {
+      return qcow2_fail (q, error, ENOTSUP, "%s cannot be changed: convert the image instead", name);
+    }
+    *wanted |= !same;
+  }
+  if (!*wanted) {
+    return 0;
+  }
+  if (q->header.crypt_method != QCOW2_CRYPT_LUKS) {
+    return qcow2_fail (q, error, EINVAL, "it is not encrypted with LUKS and has no key slots");
+  }
+  /* What cannot be read is refused before anything is changed. */
+  LuksChange change;
+  int ret = luks_change_read (options, PREFIX, &change, error);
+  if (ret == 0) {
+    luks_change_clear (&change);
+  }
+  return ret;
+}
+
+int
+qcow2_crypt_amend (Qcow2 *q, const TnOptions *options, GError **error)
+{
+  LuksChange change;
+  Luks1 header;
+  int ret = load_luks (q, &header, error);
+  if (ret < 0 || (ret = luks_change_read (options, PREFIX, &change, error)) < 0) {
+    return ret;
+  }
+  g_autoptr (TnSecret) opened = q->secret_id ? tn_secret_get (q->secret_id, NULL) : NULL;
+  ret = luks1_change (q->file, q->crypt_offset, &change, opened, &header, error);
+  luks_change_clear (&change);
+  if (ret < 0 && error && *error && !strstr ((*error)->message, tn_node_filename (q->file))) {
+    g_prefix_error (error, "%s: ", tn_node_filename (q->file));
+  }
+  return ret;
 }
 
 /* ---- For people ---- */

@@ -31,6 +31,10 @@ void qcow2_encrypt (const Qcow2 *q, uint64_t guest, uint64_t host, void *bytes, 
 void qcow2_decrypt (const Qcow2 *q, uint64_t guest, uint64_t host, void *bytes, size_t length);
 /* Makes a reserved extent read as zeroes. */
 int qcow2_crypt_write_zeroes (Qcow2 *q, const TnExtent *extent, GError **error);
+/* Whether options of `amend` speak of encryption; refuses those that can't be changed. */
+int qcow2_crypt_check_amend (Qcow2 *q, const TnOptions *options, bool *wanted, GError **error);
+/* Changes key slots. */
+int qcow2_crypt_amend (Qcow2 *q, const TnOptions *options, GError **error);
 void qcow2_crypt_describe (Qcow2 *q, TnJson *json);
 
 #endif

@@ -168,6 +168,7 @@ qcow2_detach (Qcow2 *q)
   g_clear_pointer (&q->inflight, g_hash_table_unref);
   g_clear_pointer (&q->bitmaps, g_array_unref);
   g_clear_pointer (&q->l1, g_free);
+  g_clear_pointer (&q->secret_id, g_free);
   g_clear_pointer (&q->reftable, g_free);
   qcow2_snapshots_free (q);
   qcow2_header_clear (q);
@@ -434,6 +435,7 @@ static const char *const compat_choices[] = { "0.10", "1.1", "v2", "v3", NULL };
 static const char *const compression_choices[] = { "zlib", "zstd", NULL };
 static const char *const prealloc_choices[] = { "off", "metadata", "falloc", "full", NULL };
 
+static const char *const state_choices[] = { "active", "inactive", NULL };
 static const char *const crypt_choices[] = { "luks", "aes", NULL };
 
 static const TnOption qcow2_options[] = {
@@ -467,7 +469,7 @@ static const TnOption qcow2_options[] = {
     .help = "the external data file, instead of the one that the image names" },
   { .name = "compat",
     .type = TN_OPTION_ENUM,
-    .when = TN_OPTION_CREATE,
+    .when = TN_OPTION_CREATE | TN_OPTION_AMEND,
     .value = "1.1",
     .choices = compat_choices,
     .help = "version of the format: 0.10 (2) or 1.1 (3)" },
@@ -480,20 +482,20 @@ static const TnOption qcow2_options[] = {
     .help = "cluster size, a power of two from 512 to 2M" },
   { .name = "backing_file",
     .type = TN_OPTION_STRING,
-    .when = TN_OPTION_CREATE,
+    .when = TN_OPTION_CREATE | TN_OPTION_AMEND,
     .help = "file name of a base image" },
   { .name = "backing_fmt",
     .type = TN_OPTION_STRING,
-    .when = TN_OPTION_CREATE,
+    .when = TN_OPTION_CREATE | TN_OPTION_AMEND,
     .help = "format of the base image" },
   { .name = "lazy_refcounts",
     .type = TN_OPTION_BOOL,
-    .when = TN_OPTION_CREATE,
+    .when = TN_OPTION_CREATE | TN_OPTION_AMEND,
     .value = "off",
     .help = "postpone refcount updates" },
   { .name = "refcount_bits",
     .type = TN_OPTION_UINT,
-    .when = TN_OPTION_CREATE,
+    .when = TN_OPTION_CREATE | TN_OPTION_AMEND,
     .value = "16",
     .min = 1,
     .max = 64,
@@ -511,7 +513,7 @@ static const TnOption qcow2_options[] = {
     .help = "allocate in subclusters of 1/32 cluster" },
   { .name = "data_file",
     .type = TN_OPTION_STRING,
-    .when = TN_OPTION_CREATE,
+    .when = TN_OPTION_CREATE | TN_OPTION_AMEND,
     .help = "file name of an external data file, made anew" },
   { .name = "data_file_raw",
     .type = TN_OPTION_BOOL,
@@ -561,10 +563,17 @@ static const TnOption qcow2_options[] = {
     .help = "digest for key derivation (default: sha256)" },
   { .name = "encrypt.iter-time",
     .type = TN_OPTION_UINT,
-    .when = TN_OPTION_CREATE,
+    .when = TN_OPTION_CREATE | TN_OPTION_AMEND,
     .min = 1,
     .max = 600000,
     .help = "milliseconds that trying a passphrase shall take (default: 2000)" },
+  { "encrypt.state", TN_OPTION_ENUM, TN_OPTION_AMEND, NULL, "what is to become of a key slot",
+    .choices = state_choices },
+  { "encrypt.keyslot", TN_OPTION_UINT, TN_OPTION_AMEND, NULL, "its number (default: a free one)", 0, 7 },
+  { "encrypt.new-secret", TN_OPTION_STRING, TN_OPTION_AMEND, NULL, "id of the secret that it is made for" },
+  { "encrypt.old-secret", TN_OPTION_STRING, TN_OPTION_AMEND, NULL,
+    "id of the secret that opens the image, or whose key slots are erased" },
+  { "force", TN_OPTION_BOOL, TN_OPTION_AMEND, "off", "erase the last key slot, overwrite one in use" },
   { .name = NULL },
 };
 

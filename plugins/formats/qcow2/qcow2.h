@@ -129,6 +129,7 @@ typedef struct Qcow2 {
   GArray *extensions; /* Qcow2Extension */
   char *backing_name, *backing_format, *data_file_name;
   uint64_t crypt_offset, crypt_length; /* of the LUKS header; 0: none */
+  char *secret_id;                     /* of the secret that it was opened with */
   const TnSectorCipher *cipher;        /* the node's; NULL when nothing is encrypted or there is no key */
   uint32_t bitmap_count;
   uint64_t bitmap_directory_size, bitmap_directory_offset;

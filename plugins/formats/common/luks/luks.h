@@ -165,6 +165,26 @@ int luks1_write_new (TnNode *file, uint64_t base, Luks1 *header, const LuksParam
 /* Writes the header's sectors. */
 int luks1_store (TnNode *file, uint64_t base, const Luks1 *header, GError **error);
 
+/* The same one by one, in an order in which a power cut leaves each slot as it was or as it is to be. */
+int luks1_store_in_order (TnNode *file, uint64_t base, const Luks1 *header, GError **error);
+
+/* ---- Changing key slots (change.c) ---- */
+
+typedef struct LuksChange {
+  bool activate, force;
+  int slot; /* -1: none is named */
+  uint32_t iter_time;
+  TnSecret *old_secret, *new_secret; /* or NULL */
+} LuksChange;
+
+/* From options named @prefix + "state" and so on, as QEMU names them. */
+int luks_change_read (const TnOptions *options, const char *prefix, LuksChange *change, GError **error);
+void luks_change_clear (LuksChange *change);
+/* @opened: the secret that the image was opened with, or NULL.  @header says what is on the disk afterwards,
+ * whether it fails or not. */
+int luks1_change (TnNode *file, uint64_t base, const LuksChange *change, const TnSecret *opened,
+                  Luks1 *header, GError **error);
+
 /* As QEMU's users see it: the members of the data object. */
 
 void luks1_describe (const Luks1 *header, TnJson *json);

@@ -8,6 +8,7 @@
 #define FIRST_SLOT 4096
 #define DIGEST_BYTES 20
 #define SALT_BYTES 32
+#define HEADER_SECTORS (2 * LUKS_SECTOR)
 #define DIGEST_TIME 8 /* the digest may take this part of a slot's time */
 
 /* Where things stand in the header. */
@@ -184,10 +185,10 @@ format_slot (const LuksSlot *slot, uint8_t *p)
   tn_store_be32 (p + 44, slot->stripes);
 }
 
-int
-luks1_store (TnNode *file, uint64_t base, const Luks1 *header, GError **error)
+static void
+format_header (const Luks1 *header, uint8_t *bytes)
 {
-  uint8_t bytes[2 * LUKS_SECTOR] = { 0 };
+  memset (bytes, 0, HEADER_SECTORS);
   g_autofree char *mode = luks_cipher_mode_text (&header->cipher);
   memcpy (bytes, magic, sizeof magic);
   tn_store_be16 (bytes + AT_VERSION, 1);
@@ -202,7 +203,28 @@ luks1_store (TnNode *file, uint64_t base, const Luks1 *header, GError **error)
   memcpy (bytes + AT_UUID, header->uuid, 40);
   for (unsigned i = 0; i < LUKS1_SLOTS; i++)
     format_slot (&header->slots[i], bytes + AT_SLOTS + i * SLOT_BYTES);
+}
+
+int
+luks1_store (TnNode *file, uint64_t base, const Luks1 *header, GError **error)
+{
+  uint8_t bytes[HEADER_SECTORS];
+  format_header (header, bytes);
   return tn_node_write (file, base, bytes, sizeof bytes, error);
+}
+
+/* The first sector has the state of slot 6, whose salt reaches into the second. */
+int
+luks1_store_in_order (TnNode *file, uint64_t base, const Luks1 *header, GError **error)
+{
+  uint8_t bytes[HEADER_SECTORS];
+  format_header (header, bytes);
+  int rc = tn_node_write (file, base + LUKS_SECTOR, bytes + LUKS_SECTOR, LUKS_SECTOR, error);
+  if (!rc)
+    rc = tn_node_flush (file, error);
+  if (!rc)
+    rc = tn_node_write (file, base, bytes, LUKS_SECTOR, error);
+  return rc ? rc : tn_node_flush (file, error);
 }
 
 static void
