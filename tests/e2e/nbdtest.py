@@ -36,11 +36,15 @@ class Server:
     """A program that serves at a Unix socket, until the end of the block."""
 
     def __init__(self, *args, path='socket', wait=True):
-        self.path, self.wait = path, wait
-        # pylint: disable=consider-using-with
-        self.process = subprocess.Popen(args, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+        self.path, self.wait, self.args = path, wait, args
+        self.process = None
 
     def __enter__(self):
+        if self.args[0] != NBD and os.path.exists(self.path):
+            os.unlink(self.path)  # ours takes the place of a socket that is left over, others do not
+        # pylint: disable=consider-using-with
+        self.process = subprocess.Popen(self.args, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                                        stderr=subprocess.STDOUT)
         if self.wait:
             wait_for_socket(self.path, self.process)
         return self

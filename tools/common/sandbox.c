@@ -2,11 +2,14 @@
 /* When a tool gives up what. */
 #include "sandbox.h"
 
-/* The user's words name something on the network: a URI, or a server as options describe it. */
+/* The user's words name something on the network: a URI, or a server as options or QEMU's older names
+ * describe it. */
 static bool
 names_network (const char *text)
 {
-  return text && (strstr (text, "://") || strstr (text, "server."));
+  return text
+         && (strstr (text, "://") || strstr (text, "server.") || strstr (text, "\"server\"")
+             || g_str_has_prefix (text, "nbd:"));
 }
 
 static bool

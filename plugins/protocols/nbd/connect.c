@@ -1,0 +1,137 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* Connecting, at first and again. */
+#include "client.h"
+
+#include <sys/socket.h>
+
+/* A server that answers nothing is given up after this. */
+#define HANDSHAKE_NS INT64_C (30000000000)
+#define FIRST_PAUSE_NS INT64_C (50000000)
+#define LONGEST_PAUSE_NS INT64_C (1000000000)
+
+typedef struct Attempt {
+  NbdClient *client;
+  NbdChannel channel;
+  NbdOffer offer;
+  int rc;
+  GError *error;
+} Attempt;
+
+/* On a worker thread, or on one that may wait. */
+static void
+attempt_work (void *opaque)
+{
+  Attempt *attempt = opaque;
+  const NbdClient *client = attempt->client;
+  const TnOptions *options = client->options;
+  const int64_t deadline = tn_clock_ns () + HANDSHAKE_NS;
+  const NbdTalk talk = { &attempt->channel, deadline, &client->cancel };
+  attempt->channel.fd = -1;
+  attempt->rc = nbd_address_connect (options, &attempt->channel, deadline, &client->cancel, &attempt->error);
+  if (attempt->rc < 0) {
+    g_prefix_error (&attempt->error, "cannot connect to the %s: ", client->server);
+    return;
+  }
+  attempt->rc = nbd_handshake (&talk, tn_options_get (options, "export"), client->bitmap, &attempt->offer,
+                               &attempt->error);
+  if (attempt->rc < 0) {
+    g_prefix_error (&attempt->error, "%s: ", client->server);
+    nbd_channel_close (&attempt->channel);
+  }
+}
+
+static void
+run_attempt (Attempt *attempt)
+{
+  if (tn_co_self ())
+    tn_co_work (attempt_work, attempt);
+  else
+    attempt_work (attempt);
+}
+
+static void
+pause_for (int64_t ns)
+{
+  if (tn_co_self ())
+    tn_co_sleep (ns);
+  else
+    g_usleep ((gulong) (ns / 1000));
+}
+
+/* Trying again is of no use after such an error. */
+static bool
+is_final (int rc)
+{
+  return rc == -EPROTO || rc == -ENOTSUP || rc == -ENOENT || rc == -EACCES || rc == -ENAMETOOLONG
+         || rc == -EINVAL || rc == -ECANCELED;
+}
+
+/* A socket that is not there yet is no final answer. */
+static bool
+may_try_again (const Attempt *attempt, bool connected)
+{
+  return !is_final (attempt->rc) || (attempt->rc == -ENOENT && !connected);
+}
+
+int
+nbd_client_connect (NbdClient *client, NbdOffer *offer, int64_t deadline, GError **error)
+{
+  int64_t pause = FIRST_PAUSE_NS;
+  for (;;) {
+    Attempt attempt = { .client = client };
+    run_attempt (&attempt);
+    if (attempt.rc == 0) {
+      client->channel = attempt.channel;
+      *offer = attempt.offer;
+      return 0;
+    }
+    const bool connected = attempt.error && g_str_has_prefix (attempt.error->message, client->server);
+    const bool again = may_try_again (&attempt, connected) && tn_clock_ns () + pause < deadline;
+    if (!again || g_atomic_int_get (&client->cancel)) {
+      g_propagate_error (error, attempt.error);
+      return attempt.rc;
+    }
+    g_clear_error (&attempt.error);
+    pause_for (pause);
+    pause = MIN (pause * 2, LONGEST_PAUSE_NS);
+  }
+}
+
+/* ---- Again ---- */
+
+/* What was promised when the node was opened still holds. */
+static bool
+is_the_same (const NbdOffer *was, const NbdOffer *is)
+{
+  return was->size == is->size && (was->flags & ~is->flags) == 0 && was->structured == is->structured
+         && was->extended == is->extended && (is->min_block <= was->min_block || was->min_block == 0)
+         && was->has_allocation == is->has_allocation && was->has_bitmap == is->has_bitmap;
+}
+
+static void
+reconnect_main (void *opaque)
+{
+  NbdClient *client = opaque;
+  NbdOffer offer;
+  const int rc = nbd_client_connect (client, &offer, tn_clock_ns () + client->reconnect_ns, NULL);
+  if (rc == 0 && !is_the_same (&client->offer, &offer)) {
+    nbd_channel_close (&client->channel);
+    client->link = NBD_LINK_BROKEN;
+  } else if (rc == 0 && !g_atomic_int_get (&client->cancel)) {
+    client->offer = offer;
+    nbd_link_up (client);
+    return;
+  } else {
+    if (rc == 0)
+      nbd_channel_close (&client->channel);
+    client->link = rc == -EPROTO ? NBD_LINK_BROKEN : NBD_LINK_DOWN;
+  }
+  nbd_link_fail_waiting (client, -EIO);
+}
+
+void
+nbd_client_reconnect (NbdClient *client)
+{
+  client->link = NBD_LINK_CONNECTING;
+  tn_co_start (reconnect_main, client);
+}

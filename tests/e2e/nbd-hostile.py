@@ -1,0 +1,153 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""Clients that break off, flood and stay silent: others are served meanwhile, and descriptors and memory of tenon-nbd return
+to the start.  NBD_HOSTILE_ROUNDS says how many connections break off."""
+import os
+import random
+import socket
+import struct
+import threading
+
+from imgtest import RNG, finish, read, verdict, write
+from nbdtest import GO, LIST, OPTION, READ, SET_META, STATUS, STRUCTURED, WRITE, Client, serve
+
+MIB = 1 << 20
+ROUNDS = int(os.environ.get('NBD_HOSTILE_ROUNDS', '3000'))
+
+
+def option(number, data=b''):
+    return struct.pack('>QII', OPTION, number, len(data)) + data
+
+
+def request(command, cookie, offset, length, data=b''):
+    return struct.pack('>IHHQQI', 0x25609513, 0, command, cookie, offset, length) + data
+
+
+def conversation(rng):
+    """All that a client says, from its flags to some requests; now and then with a byte changed."""
+    text = struct.pack('>I', 3) + option(STRUCTURED) + option(LIST) + option(SET_META, bytes(4) + struct.pack('>II', 1, 15)
+                                                                             + b'base:allocation')
+    text += option(GO, bytes(6))
+    for cookie in range(5):
+        what = rng.choice((READ, READ, WRITE, STATUS))
+        text += request(what, cookie, rng.randrange(MIB), 4096, bytes(4096) if what == WRITE else b'')
+    text = bytearray(text)
+    if rng.random() < 0.5:
+        text[rng.randrange(len(text))] ^= 1 << rng.randrange(8)
+    return bytes(text)
+
+
+def break_off(rng):
+    with socket.socket(socket.AF_UNIX) as sock:
+        sock.settimeout(60)
+        sock.connect('socket')
+        text = conversation(rng)
+        sock.sendall(text[:rng.randrange(len(text) + 1)])
+        if rng.random() < 0.3:
+            try:
+                sock.recv(1 << rng.randrange(16))
+            except ConnectionError:
+                pass
+
+
+def settled(server, descriptors):
+    """The server has noticed that all have gone."""
+    with Client() as c:
+        c.go()
+        for _ in range(10000):
+            c.read(0, 1)
+            if server.descriptors() <= descriptors + 1:
+                return True
+    return False
+
+
+def test_break_off():
+    write('h.raw', RNG.randbytes(2 * MIB))
+    with serve('-e', '0', '-f', 'raw', 'h.raw') as server:
+        for seed in range(200):
+            break_off(random.Random(-seed - 1))
+        with Client() as c:
+            c.go()
+            c.read(0, 1)
+        before, memory = server.descriptors(), server.memory()
+        why = ''
+        for seed in range(ROUNDS):
+            try:
+                break_off(random.Random(seed))
+            except OSError as error:
+                why = why or f'seed {seed}: {error}'
+                if isinstance(error, ConnectionRefusedError):
+                    break
+        good = settled(server, before)
+        verdict(good and server.process.poll() is None, f'{ROUNDS} connections that break off, and it serves', why)
+        verdict(server.descriptors() <= before, 'descriptors are back at the start', f'{server.descriptors()}, {before}')
+        grown = server.memory() - memory
+        verdict(grown < 4096, 'memory is back at the start', f'{grown} KiB more')
+
+
+def test_load():
+    """Eight clients verify what they read and write while one floods, one is silent and one does not fetch its answers."""
+    write('l.raw', bytes(16 * MIB))
+    failures, stop = [], threading.Event()
+
+    def work(number):
+        try:
+            with Client() as c:
+                if number % 2:
+                    c.structure()
+                c.go()
+                for i in range(150):
+                    at, data = number * MIB + i * 4096, bytes([number * 16 + i % 16]) * 4096
+                    if c.error(WRITE, at, 4096, 0, data) or c.read(at, 4096) != data:
+                        failures.append(f'client {number}, request {i}')
+        except Exception as error:  # pylint: disable=broad-except
+            failures.append(f'client {number}: {error!r}')
+
+    def flood():
+        rng = random.Random(7)
+        while not stop.is_set():
+            try:
+                break_off(rng)
+            except OSError:
+                pass
+
+    with serve('-e', '0', '-f', 'raw', 'l.raw') as server, socket.socket(socket.AF_UNIX) as silent, Client() as greedy:
+        silent.connect('socket')
+        greedy.go()
+        greedy.sock.setblocking(False)
+        try:
+            for cookie in range(100):
+                greedy.sock.send(request(READ, cookie, 8 * MIB, 8 * MIB))
+        except BlockingIOError:
+            pass
+        hostile = threading.Thread(target=flood)
+        hostile.start()
+        clients = [threading.Thread(target=work, args=(number,)) for number in range(1, 9)]
+        for client in clients:
+            client.start()
+        for client in clients:
+            client.join(200)
+        stop.set()
+        hostile.join()
+        verdict(not failures, 'eight clients under load, with three hostile ones beside them', failures[:5])
+        verdict(server.memory() < 200 << 10, 'memory stays bounded', f'{server.memory()} KiB')
+        verdict(server.end()[0] == 0, 'and it ends in good order')
+    data = read('l.raw')
+    # What breaks off may write to the first MiB, where nobody's bytes are looked at.
+    verdict(all(data[n * MIB + i * 4096] == n * 16 + i % 16 for n in range(1, 9) for i in range(150)), 'the image holds what they wrote')
+
+
+def test_silent():
+    """With room for one client only, who says nothing does not keep the others out for long."""
+    with serve('-e', '1', '--handshake-limit', '1', '-f', 'raw', '-r', 'h.raw'):
+        with socket.socket(socket.AF_UNIX) as silent:
+            silent.connect('socket')
+            with Client() as c:
+                c.go()
+                verdict(c.read(0, 16) == read('h.raw')[:16], 'a silent client is dropped, the next one served')
+
+
+test_break_off()
+test_load()
+test_silent()
+finish()
