@@ -2,19 +2,9 @@
 #include "block/slab.h"
 
 #include "block/internal.h"
+#include "util/asan.h"
 
 #include <stdlib.h>
-
-#if defined __SANITIZE_ADDRESS__
-#define SLAB_POISONS 1
-#elif defined __has_feature
-#if __has_feature(address_sanitizer)
-#define SLAB_POISONS 1
-#endif
-#endif
-#ifdef SLAB_POISONS
-#include <sanitizer/asan_interface.h>
-#endif
 
 #define MAX_CHUNK (256u << 10)
 
@@ -22,7 +12,7 @@
 static void
 slab_poison (void *item, size_t length)
 {
-#ifdef SLAB_POISONS
+#ifdef TN_ASAN
   ASAN_POISON_MEMORY_REGION (item, length);
 #else
   (void) item, (void) length;
@@ -32,7 +22,7 @@ slab_poison (void *item, size_t length)
 static void
 slab_unpoison (void *item, size_t length)
 {
-#ifdef SLAB_POISONS
+#ifdef TN_ASAN
   ASAN_UNPOISON_MEMORY_REGION (item, length);
 #else
   (void) item, (void) length;
