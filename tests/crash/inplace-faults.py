@@ -11,7 +11,7 @@ import sys
 
 from inplace import (FORMATS, IMG, JOURNAL, RNG, expect, for_each_pair, look, make_pair, options, put_sparse, record, run)
 
-FAULTS = int(os.environ.get('TENON_CRASH_FAULTS', '6'))
+FAULTS = int(os.environ.get('TENON_CRASH_FAULTS', '4'))
 
 
 def reads_as(image, form, disk):

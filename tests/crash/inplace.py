@@ -70,7 +70,8 @@ def look(image, disk, target, how):
 
 def record(image, log, **more):
     """The environment in which what is done to @image is recorded."""
-    return dict(os.environ, LD_PRELOAD=RECORD, TENON_RECORD_FILE=image, TENON_RECORD_LOG=log, **more)
+    asan = ':'.join(filter(None, (os.environ.get('ASAN_OPTIONS'), 'verify_asan_link_order=0')))
+    return dict(os.environ, ASAN_OPTIONS=asan, LD_PRELOAD=RECORD, TENON_RECORD_FILE=image, TENON_RECORD_LOG=log, **more)
 
 
 def make_pair(folder, source, target):
