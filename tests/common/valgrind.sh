@@ -10,6 +10,8 @@ seconds=${TENON_VALGRIND_SECONDS:-900}
 export G_SLICE=always-malloc G_DEBUG=gc-friendly TN_UNDER_VALGRIND=1 TENON_CRASH_ROUNDS=${TENON_CRASH_ROUNDS:-1}
 # Valgrind runs one thread at a time and does not know io_uring's kernel side.
 export TENON_LOOP=${TENON_LOOP:-epoll}
+# What libtool's wrappers would set.
+export LD_LIBRARY_PATH=$PWD/core/.libs${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}
 for program in "$@"; do
   log=$program.valgrind
   if libtool=$(dirname "$program")/.libs/$(basename "$program"); [ ! -x "$libtool" ]; then libtool=$program; fi

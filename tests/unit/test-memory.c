@@ -254,16 +254,13 @@ static gpointer
 race_reader (gpointer data)
 {
   Race *race = data;
-  guint64 found = 0;
-  while (!g_atomic_int_get (&race->stop)) {
+  do {
     uint64_t value = 0;
     g_assert_cmpint (tn_space_read (race->space, RAM + 8, 8, &value), ==, TN_BUS_OK);
     g_assert_cmphex (value, ==, 42);
     if (tn_space_read (race->space, 0x2000, 4, &value) == TN_BUS_OK)
       g_assert_cmphex (value, ==, 0x55667788);
-    found++;
-  }
-  g_assert_cmpuint (found, >, 0);
+  } while (!g_atomic_int_get (&race->stop));
   return NULL;
 }
 
