@@ -5,8 +5,8 @@
 
 #include <sched.h>
 
-/* TnCoMutex.state */
-enum { UNLOCKED = 0, LOCKED = 1, CONTENDED = 2 };
+/* Bits of TnCoMutex.state. */
+enum { LOCKED = 1, WAITED_FOR = 2 };
 
 static void
 spin_lock (uint32_t *spin)
@@ -33,6 +33,15 @@ append (void **head, void **tail, TnCoroutine *waiter)
   *tail = waiter;
 }
 
+static void
+prepend (void **head, void **tail, TnCoroutine *waiter)
+{
+  waiter->next = *head;
+  *head = waiter;
+  if (!*tail)
+    *tail = waiter;
+}
+
 static TnCoroutine *
 take (void **head, void **tail)
 {
@@ -55,51 +64,74 @@ change (uint32_t *state, uint32_t from, uint32_t to)
 bool
 tn_co_mutex_trylock (TnCoMutex *mutex)
 {
-  return change (&mutex->state, UNLOCKED, LOCKED);
+  uint32_t state;
+
+  do {
+    state = __atomic_load_n (&mutex->state, __ATOMIC_RELAXED);
+    if (state & LOCKED)
+      return false;
+  } while (!change (&mutex->state, state, state | LOCKED));
+  return true;
 }
 
 /* Called with the spin lock: the lock becomes the caller's, or known to have a waiter. */
 static bool
-lock_or_contend (TnCoMutex *mutex)
+lock_or_be_waited_for (TnCoMutex *mutex)
 {
-  for (;;) {
-    if (change (&mutex->state, UNLOCKED, LOCKED))
-      return true;
-    if (change (&mutex->state, LOCKED, CONTENDED))
-      return false;
-    if (__atomic_load_n (&mutex->state, __ATOMIC_ACQUIRE) == CONTENDED)
+  while (!tn_co_mutex_trylock (mutex)) {
+    uint32_t state = __atomic_load_n (&mutex->state, __ATOMIC_ACQUIRE);
+
+    if ((state & LOCKED) && ((state & WAITED_FOR) || change (&mutex->state, state, state | WAITED_FOR)))
       return false;
   }
+  return true;
 }
 
+/* Who came first waits first, also after having been passed over. */
+static bool
+lock_or_wait (TnCoMutex *mutex, bool passed_over)
+{
+  TnCoroutine *self = tn_co_self ();
+  bool locked;
+
+  spin_lock (&mutex->spin);
+  locked = lock_or_be_waited_for (mutex);
+  if (!locked) {
+    self->next_owner = passed_over;
+    (passed_over ? prepend : append) (&mutex->head, &mutex->tail, self);
+  }
+  spin_unlock (&mutex->spin);
+  return locked;
+}
+
+/*
+ * The lock is not simply handed to the longest waiter: until that one runs, everybody else would have to
+ * wait as well although nobody uses it, and a queue that formed once would never end.  Only a waiter that
+ * woke up in vain gets it handed over.
+ */
 void
 tn_co_mutex_lock (TnCoMutex *mutex)
 {
-  bool locked;
-
-  if (tn_co_mutex_trylock (mutex))
+  if (tn_co_mutex_trylock (mutex) || lock_or_wait (mutex, false))
     return;
-  spin_lock (&mutex->spin);
-  locked = lock_or_contend (mutex);
-  if (!locked)
-    append (&mutex->head, &mutex->tail, tn_co_self ());
-  spin_unlock (&mutex->spin);
-
-  /* Who unlocks hands the lock over, so it is ours when we run again. */
-  if (!locked)
-    tn_co_yield ();
+  tn_co_yield ();
+  if (tn_co_mutex_trylock (mutex) || lock_or_wait (mutex, true))
+    return;
+  tn_co_yield ();
 }
 
 void
 tn_co_mutex_unlock (TnCoMutex *mutex)
 {
   TnCoroutine *waiter;
+  uint32_t state;
 
-  if (change (&mutex->state, LOCKED, UNLOCKED))
+  if (change (&mutex->state, LOCKED, 0))
     return;
   spin_lock (&mutex->spin);
   waiter = take (&mutex->head, &mutex->tail);
-  __atomic_store_n (&mutex->state, mutex->head ? CONTENDED : LOCKED, __ATOMIC_RELEASE);
+  state = (mutex->head ? WAITED_FOR : 0) | (waiter->next_owner ? LOCKED : 0);
+  __atomic_store_n (&mutex->state, state, __ATOMIC_RELEASE);
   spin_unlock (&mutex->spin);
   tn_co_wake (waiter);
 }

@@ -26,6 +26,7 @@ struct TnCoroutine {
   TnCoroutine *next;    /* in a pool, or among the waiters of a lock or a queue */
   TnStack stack;
   bool ended;
+  bool next_owner; /* of the lock that it waits for: whoever unlocks hands it over */
   _Atomic uint32_t state;
 };
 

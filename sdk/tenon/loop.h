@@ -154,8 +154,9 @@ TN_API void tn_co_wake (TnCoroutine *coroutine);
 /** Suspends the running coroutine for @ns nanoseconds. */
 TN_API void tn_co_sleep (int64_t ns);
 
-/** A fair lock for coroutines of any loop.  Zero-filled memory is an unlocked one.  Needs no
- *  destruction. */
+/** A lock for coroutines of any loop.  Zero-filled memory is an unlocked one.  Needs no
+ *  destruction.  Waiters come in their order; who comes while it is free may pass a waiter that is
+ *  about to run, but each waiter only once. */
 typedef struct TnCoMutex {
   uint32_t state;
   uint32_t spin;
@@ -166,7 +167,7 @@ typedef struct TnCoMutex {
 TN_API bool tn_co_mutex_trylock (TnCoMutex *mutex);
 /** Takes the lock; only in a coroutine. */
 TN_API void tn_co_mutex_lock (TnCoMutex *mutex);
-/** Releases it, handing it to the longest waiter.  Any thread. */
+/** Releases it and wakes the longest waiter.  Any thread. */
 TN_API void tn_co_mutex_unlock (TnCoMutex *mutex);
 
 /** A queue of waiting coroutines.  Zero-filled memory is an empty one. */
