@@ -14,3 +14,8 @@ stage: $(bin_PROGRAMS) $(lib_LTLIBRARIES) $(plugin_LTLIBRARIES) $(plugin_DATA)
 clean-local:
 	rm -rf bin lib share
 EXTRA_DIST += build-aux/stage.mk
+
+if !RELOCATABLE
+install-exec-hook:
+	for p in $(bin_PROGRAMS); do $(CHRPATH) -d $(DESTDIR)$(bindir)/`basename $$p`; done
+endif

@@ -2,12 +2,12 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """Measures Tenon's tools against QEMU's, alternately in one run, and prints ours, theirs and the ratio.
 
-usage: bench.py [--runs N] [--qemu DIR] [--disk DIR] [--markdown] [GROUP...]
+usage: bench.py [--runs N] [--qemu DIR] [--ours DIR] [--disk DIR] [--markdown] [GROUP...]
 
 Groups: startup vm convert formats random boot guest (default: all).  CPU is user + system time of the whole process
 tree; ratios are the median, over the pairs of runs, of theirs / ours (above 1: ours is better).  --qemu DIR takes
-QEMU's tools from DIR instead of PATH.  Scratch files go to TMPDIR, or to /dev/shm where it has room; those of
-"random" also to --disk DIR (default: /var/tmp).
+QEMU's tools from DIR instead of PATH, --ours DIR ours from an installation instead of the build folder.  Scratch
+files go to TMPDIR, or to /dev/shm where it has room; those of "random" also to --disk DIR (default: /var/tmp).
 """
 import argparse
 import subprocess
@@ -28,6 +28,7 @@ def main():
     parser.add_argument('--runs', type=int, default=7)
     parser.add_argument('--disk', metavar='DIR', default='/var/tmp')
     parser.add_argument('--qemu', default='', help='folder that holds the QEMU to compare with')
+    parser.add_argument('--ours', default='', help='folder that holds the Tenon to measure')
     parser.add_argument('--markdown', action='store_true')
     parser.add_argument('--only', metavar='TEXT', default='', help='only cases of "formats" whose name holds TEXT')
     parser.add_argument('groups', nargs='*', metavar='GROUP')

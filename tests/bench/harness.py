@@ -109,6 +109,7 @@ class Bench:
 
     def __init__(self, arguments):
         self.runs = arguments.runs
+        self.ours_in = arguments.ours or OURS
         self.qemu = arguments.qemu
         self.disk = arguments.disk
         self.only = arguments.only
@@ -120,7 +121,7 @@ class Bench:
         self.folder = tempfile.mkdtemp(prefix='tenon-bench.', dir=base)
 
     def ours(self, tool):
-        return os.path.join(OURS, tool)
+        return os.path.join(self.ours_in, tool)
 
     def theirs(self, tool):
         return os.path.join(self.qemu, tool) if self.qemu else tool
