@@ -388,9 +388,24 @@ int tn_route_flush (TnNode *node, GError **error);
 
 /* pack.c */
 int tn_pack_write (TnNode *node, const TnData *data, uint64_t offset, uint64_t length, GError **error);
-/* Starts or does the reading of @length bytes at @offset of the packed @extent of @node to @to in @data. */
-int tn_pack_read (TnNode *node, const TnExtent *extent, uint64_t offset, uint64_t length, const TnData *data,
-                  uint64_t to, GError **error);
+
+/* unpack.c */
+#define TN_PACKED_RUN 16
+/* Whole extents whose encoded bytes lie one behind the other: one read and one turn of a worker for all.
+ * Empty when @n is 0; the rest needs no initialisation. */
+typedef struct TnPackedRun {
+  unsigned n;
+  TnNode *node, *source;
+  uint64_t start, end; /* of the encoded bytes in @source */
+  uint64_t length;     /* decoded */
+  TnExtent extents[TN_PACKED_RUN];
+  char *places[TN_PACKED_RUN];
+} TnPackedRun;
+/* Reads a packed piece to @to in @data, or adds it to @run to be read with its neighbours. */
+int tn_packed_read (TnPackedRun *run, const TnResolved *resolved, const TnData *data, uint64_t to,
+                    GError **error);
+/* Reads what has been added, and empties the run. */
+int tn_packed_run_read (TnPackedRun *run, GError **error);
 void tn_unpacked_forget (TnNode *node, uint64_t offset, uint64_t length);
 void tn_unpacked_free (TnNode *node);
 

@@ -276,7 +276,7 @@ tn_route_reads_zero (TnNode *node, uint64_t offset, uint64_t length, GError **er
 /* ---- Reading ---- */
 
 static int
-read_piece (TnBatch *batch, TnCryptReads *encrypted, const TnData *data, uint64_t offset,
+read_piece (TnBatch *batch, TnCryptReads *encrypted, TnPackedRun *packed, const TnData *data, uint64_t offset,
             const TnResolved *resolved, GError **error)
 {
   switch (resolved->kind) {
@@ -284,8 +284,7 @@ read_piece (TnBatch *batch, TnCryptReads *encrypted, const TnData *data, uint64_
     tn_iov_zero (data->iov, data->n_iov, offset - data->base, resolved->length);
     return 0;
   case TN_EXTENT_PACKED:
-    return tn_pack_read (resolved->node, &resolved->extent, resolved->offset, resolved->length, data, offset,
-                         error);
+    return tn_packed_read (packed, resolved, data, offset, error);
   default:
     if (resolved->crypt)
       return tn_crypt_read (encrypted, batch, resolved, data, offset);
@@ -300,16 +299,20 @@ tn_route_read (TnNode *node, const TnData *data, uint64_t offset, uint64_t lengt
 {
   TnBatch batch = { 0 };
   TnCryptReads encrypted = { 0 };
+  TnPackedRun packed;
   int rc = 0;
+  packed.n = 0;
   while (length && !rc && !batch.result) {
     TnResolved resolved;
     rc = tn_route_resolve (node, NULL, offset, length, 0, &resolved, error);
     if (rc)
       break;
-    rc = read_piece (&batch, &encrypted, data, offset, &resolved, error);
+    rc = read_piece (&batch, &encrypted, &packed, data, offset, &resolved, error);
     offset += resolved.length;
     length -= resolved.length;
   }
+  if (!rc)
+    rc = tn_packed_run_read (&packed, error);
   int io = tn_batch_wait (&batch);
   rc = rc ? rc : io;
   tn_crypt_reads_end (&encrypted, rc);
