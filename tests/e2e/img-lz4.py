@@ -146,6 +146,10 @@ not_read('an entry that says plain', 'plain block', 'lz4',
 not_read('a file of 10 bytes', 'too few', 'lz4', write('bad.lz4', whole[:10]))
 not_read('a damaged block', 'is damaged', 'lz4',
          changed([p for p in places if not whole[p + 3] & 0x80][0] + 4, '<Q', 0xffffffffffffffff))
+# A match at distance 0 is no copy of anything: least of all of what memory held before.
+block = b'\x1fA\0\0' + b'\xff' * 256 + b'\xe7\x50BBBBB'
+reads_as('matches at distance 0', ('lz4', write('bad.lz4', whole[:15] + (struct.pack('<I', len(block)) + block) * 6 + bytes(4))),
+         (b'A' + bytes(65530) + b'BBBBB') * 6)
 refused('a block size that frames do not have', '64k, 256k', 'create', '-f', 'lz4', '-o', 'block_size=128k', 'x.lz4', '1M')
 refused('too many blocks', 'block_size', 'create', '-f', 'lz4', 'x.lz4', '1P')
 survives('random damage', 'lz4', whole)

@@ -163,7 +163,10 @@ def used_twice(folder):
     status, text = attempt(OURS['img'], 'check', path)
     expect(status == 2, f'check: {status}\n{text}')
     patch(path, '<I', 44, IN_USE)
+    patch(path, '<I', BAT + 8, 0x18000000)  # by itself this is mended when the image is opened
+    before = whole(path)
     refused('check -r all', OURS['io'], '-f', 'parallels', '-c', 'write 0 4k', path)
+    expect(whole(path) == before, 'what was refused has changed the file')
     run(OURS['img'], 'check', '-q', '-r', 'all', path)
     run(OURS['img'], 'check', '-q', path)
     run(OURS['io'], '-f', 'parallels', '-c', 'write -P 7 0 64k', path)

@@ -155,6 +155,13 @@ def lost_tail(folder):
     expect(status == 3, f'check: {status}\n{text}')
     run(OURS['img'], 'check', '-q', '-r', 'leaks', path)
     expect(os.path.getsize(path) == length, 'the end is still there')
+    # A name of the backing file that is empty is at a place all the same.
+    with open(path, 'ab') as f:
+        f.write(bytes(4096))
+    patch(path, '>Q', 8, length + 1024)
+    patch(path, '>I', 16, 9)
+    attempt(OURS['img'], 'check', '-q', '-r', 'all', path)
+    run(OURS['img'], 'check', '-q', path)
 
 
 def bad_headers(folder):

@@ -4,6 +4,7 @@
 
 #include <lz4.h>
 #include <lz4hc.h>
+#include <string.h>
 
 /* From here on up a level means the slower search that packs better. */
 #define FIRST_HC_LEVEL 3
@@ -28,6 +29,8 @@ lz4_decompress (const void *in, size_t in_length, void *out, size_t out_length, 
 {
   if (in_length > G_MAXINT || out_length > G_MAXINT)
     return tn_fail (error, TN_IO_ERROR, EINVAL, "%zu bytes are too many to decompress at once", out_length);
+  /* The library takes a match at distance 0, which damaged data may hold, as "leave what is there". */
+  memset (out, 0, out_length);
   const int wanted = (int) out_length,
             length = LZ4_decompress_safe_partial (in, out, (int) in_length, wanted, wanted);
   if (length < 0)

@@ -19,6 +19,7 @@ typedef struct ParallelsWalk {
   uint32_t fix;
   ClusterSet *used; /* clusters from data_start on */
   uint64_t last;    /* place of the cluster before, for counting fragments */
+  uint64_t shared;  /* BAT entries whose cluster another one names as well */
 } ParallelsWalk;
 
 static void parallels_report (ParallelsWalk *walk, bool is_error, const char *format, ...) TN_PRINTF (3, 4);
@@ -77,6 +78,7 @@ parallels_separate (ParallelsWalk *walk, uint64_t index, uint64_t host, GError *
 {
   Parallels *p = walk->p;
   uint64_t copy = 0;
+  walk->shared++;
   walk->check->corruptions++;
   parallels_report (walk, true, "ERROR cluster at 0x%" PRIx64 ": used again by BAT entry %" PRIu64, host,
                     index);
@@ -240,6 +242,20 @@ parallels_check_image (Parallels *p, uint32_t fix, TnCheck *check, GError **erro
     p->header.in_use = 0;
   }
   return parallels_header_write (p, error);
+}
+
+int
+parallels_count_shared (Parallels *p, uint64_t *shared, GError **error)
+{
+  g_autoptr (ClusterSet) used = cluster_set_new ();
+  TnCheck check = { .size = sizeof check };
+  ParallelsWalk walk = { .p = p, .check = &check, .used = used };
+  int ret = parallels_walk_extension (&walk, error);
+  if (ret >= 0) {
+    ret = parallels_walk_bat (&walk, error);
+  }
+  *shared = walk.shared;
+  return ret;
 }
 
 int

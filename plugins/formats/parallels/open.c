@@ -64,22 +64,23 @@ parallels_touch (Parallels *p, GError **error)
   return 0;
 }
 
-/* After a crash, before anything is written. */
+/* After a crash, before anything is written.  What is refused stays as it is. */
 static int
 parallels_recover (Parallels *p, GError **error)
 {
   TnCheck check = { .size = sizeof check };
-  int ret = parallels_check_image (p, TN_CHECK_FIX_LEAKS | TN_CHECK_FIX_ERRORS, &check, error);
+  uint64_t shared = 0;
+  int ret = parallels_count_shared (p, &shared, error);
   if (ret < 0) {
     return ret;
   }
-  if (check.corruptions || check.check_errors) {
+  if (shared) {
     return parallels_fail (p, error, EIO,
                            "it was not closed properly and has %" PRIu64
-                           " errors that only check -r all may repair",
-                           check.corruptions + check.check_errors);
+                           " clusters that are used twice: only check -r all may repair them",
+                           shared);
   }
-  return 0;
+  return parallels_check_image (p, TN_CHECK_FIX_LEAKS | TN_CHECK_FIX_ERRORS, &check, error);
 }
 
 /* ---- Opening ---- */

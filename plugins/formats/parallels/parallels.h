@@ -127,6 +127,8 @@ int parallels_create (TnNode *file, const TnOptions *options, uint64_t size, GEr
 int parallels_measure (const TnOptions *options, TnNode *source, uint64_t size, TnMeasure *measure,
                        GError **error);
 int parallels_check (TnNode *node, uint32_t fix, TnCheck *check, GError **error);
+/* How many BAT entries name a cluster that another one names as well.  Changes nothing. */
+int parallels_count_shared (Parallels *p, uint64_t *shared, GError **error);
 int parallels_check_image (Parallels *p, uint32_t fix, TnCheck *check, GError **error);
 
 #endif

@@ -153,7 +153,8 @@ qcow_walk_image (QcowWalk *walk, GError **error)
   if (ret >= 0 && l1_end > l1) {
     ret = qcow_use (walk, l1, l1_end - l1, error);
   }
-  if (ret >= 0 && q->backing_name) {
+  /* Also a name that is empty: what the header points to must stay within the file. */
+  if (ret >= 0 && q->header.backing_offset && q->header.backing_length) {
     ret = qcow_use (walk, q->header.backing_offset, q->header.backing_length, error);
   }
   for (uint64_t at = l1; ret >= 0 && at < l1_end; at += CHUNK) {
