@@ -147,9 +147,12 @@ not_read('a file of 10 bytes', 'too few', 'lz4', write('bad.lz4', whole[:10]))
 not_read('a damaged block', 'is damaged', 'lz4',
          changed([p for p in places if not whole[p + 3] & 0x80][0] + 4, '<Q', 0xffffffffffffffff))
 # A match at distance 0 is no copy of anything: least of all of what memory held before.
-block = b'\x1fA\0\0' + b'\xff' * 256 + b'\xe7\x50BBBBB'
-reads_as('matches at distance 0', ('lz4', write('bad.lz4', whole[:15] + (struct.pack('<I', len(block)) + block) * 6 + bytes(4))),
-         (b'A' + bytes(65530) + b'BBBBB') * 6)
+secret, block = b'Z' * 65536, b'\x1fA\0\0' + b'\xff' * 256 + b'\xe7\x50BBBBB'
+parts = [struct.pack('<I', PLAIN | 65536) + secret, struct.pack('<I', len(block)) + block] * 3
+write('bad.lz4', whole[:15] + b''.join(parts) + bytes(4))
+status, _, text = img('convert', '-f', 'lz4', '-O', 'raw', 'bad.lz4', 'bad.raw')
+odd = read('bad.raw')[65536:131072]
+verdict(status == 0 and odd[:1] == b'A' and odd[-5:] == b'BBBBB' and b'Z' not in odd, 'matches at distance 0', text)
 refused('a block size that frames do not have', '64k, 256k', 'create', '-f', 'lz4', '-o', 'block_size=128k', 'x.lz4', '1M')
 refused('too many blocks', 'block_size', 'create', '-f', 'lz4', 'x.lz4', '1P')
 survives('random damage', 'lz4', whole)
