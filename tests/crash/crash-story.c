@@ -15,6 +15,7 @@ typedef struct CrashStep {
   uint64_t size; /* of the disk afterwards */
   uint64_t turn; /* of the last operation on the disks when it began */
   uint8_t value;
+  bool noise;            /* instead of a value: the first sector may hold any bytes */
   const CrashState *all; /* instead of a value: every sector gets one of these */
 } CrashStep;
 
@@ -63,6 +64,13 @@ state_set (CrashState *state, uint64_t offset, uint64_t length, uint8_t value, b
     }
     state->may[i][value / 64] |= 1ull << (value % 64);
   }
+}
+
+/* Any bytes at all are possible too. */
+static void
+state_set_noise (CrashState *state, uint64_t offset)
+{
+  memset (state->may[offset / CRASH_SECTOR], 0xff, sizeof *state->may);
 }
 
 /* Everything that @from may hold is possible too. */
@@ -162,6 +170,9 @@ crash_expect (const CrashStory *story, uint64_t turn, CrashState *state)
       state_add (state, step->all, story->room);
     } else if (step->turn <= turn) {
       state_set (state, step->offset, step->length, step->value, false);
+      if (step->noise) {
+        state_set_noise (state, step->offset);
+      }
       state_set_size (state, step->size, false);
     }
   }
@@ -329,10 +340,15 @@ resize_step (CrashStory *story, TnNode *node)
     state_set_size (&story->now, story->size, false);
   }
   /* What lies behind the smaller end is gone, or reads as zeroes when it comes back. */
-  const CrashStep step = {
-    .offset = MIN (old, size), .length = story->room - MIN (old, size), .size = size, .turn = turn
-  };
+  const CrashStep step = { .offset = MIN (old, size),
+                           .length = story->room - MIN (old, size),
+                           .size = size,
+                           .turn = turn,
+                           .noise = (story->kind->flags & CRASH_SEAM) && MIN (old, size) < story->room };
   state_set (&story->now, step.offset, step.length, 0, ret == 0);
+  if (ret < 0 && step.noise) {
+    state_set_noise (&story->now, step.offset);
+  }
   g_array_append_val (story->steps, step);
 }
 

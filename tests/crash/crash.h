@@ -27,6 +27,7 @@ typedef enum CrashFlags {
   CRASH_CHECK_REPORTS = 1 << 7, /* check may find corruptions after a cut that repair then removes */
   CRASH_LEAKS_STAY = 1 << 9,    /* the format cannot record that a place between others is free */
   CRASH_NEW_IS_NOISE = 1 << 10, /* a new disk holds anything: it is written first (encryption) */
+  CRASH_SEAM = 1 << 12,         /* while the size changes, the sector at the smaller end may show a footer */
   CRASH_PARENT = 1 << 11,       /* what it lies over is of the same format (with BACKING) */
 } CrashFlags;
 

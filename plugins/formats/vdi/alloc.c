@@ -54,6 +54,13 @@ vdi_scan (Vdi *v, GError **error)
 }
 
 void
+vdi_forget_places (Vdi *v)
+{
+  v->scanned = false;
+  g_clear_pointer (&v->used, g_free);
+}
+
+void
 vdi_take_place (Vdi *v, uint32_t place)
 {
   if (place >= v->next) {
@@ -103,6 +110,19 @@ vdi_give_back (Vdi *v, uint32_t place, uint32_t n)
 }
 
 /* ---- The map ---- */
+
+int
+vdi_get_entry (Vdi *v, uint64_t block, uint32_t *entry, GError **error)
+{
+  TnMetaSlice *slice;
+  void *at = NULL;
+  const int ret = block_table_pin (&v->map, block, &slice, &at, error);
+  if (ret < 0)
+    return ret;
+  *entry = tn_load_le32 (at);
+  tn_meta_put (slice);
+  return 0;
+}
 
 int
 vdi_set_entry (Vdi *v, uint64_t block, uint32_t entry, GError **error)

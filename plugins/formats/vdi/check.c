@@ -9,14 +9,11 @@
 
 #include <stdarg.h>
 
-#define COPY_CHUNK (1u << 20)
-
 typedef struct VdiWalk {
   Vdi *v;
   TnCheck *check;
   uint32_t fix;
   uint8_t *seen;      /* a bit for each place in use */
-  GHashTable *owners; /* for repair: place → block that has it; both plus one */
   uint32_t used, end; /* places in use; behind the last of them */
   uint32_t gap_hint;  /* there is no gap before */
   bool changed;
@@ -41,44 +38,23 @@ vdi_is_seen (const VdiWalk *walk, uint32_t place)
 }
 
 static void
-vdi_note_place (VdiWalk *walk, uint32_t place, uint32_t block)
+vdi_note_place (VdiWalk *walk, uint32_t place)
 {
-  if (walk->fix)
-    g_hash_table_insert (walk->owners, GUINT_TO_POINTER (place + 1), GUINT_TO_POINTER (block + 1));
   walk->seen[place / 8] |= (uint8_t) (1u << (place % 8));
   walk->used++;
   walk->end = MAX (walk->end, place + 1);
 }
 
+/* A place of its own for a block that shares one. */
 static int
-vdi_copy_block (Vdi *v, uint32_t from, uint32_t to, GError **error)
+vdi_copy_to_gap (VdiWalk *walk, uint32_t block, uint32_t from, uint32_t to, GError **error)
 {
-  const uint64_t size = v->header.block_size;
-  g_autofree uint8_t *buffer = g_malloc (MIN (size, COPY_CHUNK));
-  int ret = 0;
-  for (uint64_t at = 0; ret == 0 && at < size; at += COPY_CHUNK) {
-    const uint64_t part = MIN (size - at, COPY_CHUNK);
-    ret = tn_node_read (v->file, vdi_place (v, from) + at, buffer, part, error);
-    if (ret == 0)
-      ret = tn_node_write (v->file, vdi_place (v, to) + at, buffer, part, error);
-  }
-  return ret;
-}
-
-/* Gives @block the contents of place @from at place @to; nothing is linked before it is on stable storage. */
-static int
-vdi_move_block (VdiWalk *walk, uint32_t block, uint32_t from, uint32_t to, GError **error)
-{
-  Vdi *v = walk->v;
-  int ret = vdi_copy_block (v, from, to, error);
+  const int ret = vdi_move_block (walk->v, block, from, to, error);
   if (ret < 0)
     return ret;
-  tn_meta_after_data (v->map.cache);
-  if ((ret = vdi_set_entry (v, block, to, error)) < 0)
-    return ret;
-  vdi_note_place (walk, to, block);
+  vdi_note_place (walk, to);
   walk->changed = true;
-  return vdi_flush_state (v, error);
+  return vdi_flush_state (walk->v, error);
 }
 
 static uint32_t
@@ -109,7 +85,7 @@ vdi_check_entry (VdiWalk *walk, uint32_t block, uint32_t entry, GArray *shared, 
     return vdi_set_entry (v, block, v->header.type == VDI_DIFFERENCING ? VDI_ZERO : VDI_UNALLOCATED, error);
   }
   if (!vdi_is_seen (walk, entry)) {
-    vdi_note_place (walk, entry, block);
+    vdi_note_place (walk, entry);
     return 0;
   }
   vdi_report (walk, true, "ERROR: block map entry %u: place %u belongs to another block too", block, entry);
@@ -124,13 +100,9 @@ vdi_walk_map (VdiWalk *walk, GArray *shared, GError **error)
   Vdi *v = walk->v;
   int ret = 0;
   for (uint32_t block = 0; ret == 0 && block < v->header.blocks; block++) {
-    TnMetaSlice *slice;
-    void *at = NULL;
-    if ((ret = block_table_pin (&v->map, block, &slice, &at, error)) < 0)
-      return ret;
-    const uint32_t entry = tn_load_le32 (at);
-    tn_meta_put (slice);
-    ret = vdi_check_entry (walk, block, entry, shared, error);
+    uint32_t entry = VDI_UNALLOCATED;
+    if ((ret = vdi_get_entry (v, block, &entry, error)) == 0)
+      ret = vdi_check_entry (walk, block, entry, shared, error);
   }
   return ret;
 }
@@ -141,13 +113,9 @@ vdi_separate (VdiWalk *walk, const GArray *shared, GError **error)
   int ret = 0;
   for (guint i = 0; ret == 0 && i < shared->len; i++) {
     const uint32_t block = g_array_index (shared, uint32_t, i);
-    TnMetaSlice *slice;
-    void *at = NULL;
-    if ((ret = block_table_pin (&walk->v->map, block, &slice, &at, error)) < 0)
-      return ret;
-    const uint32_t entry = tn_load_le32 (at);
-    tn_meta_put (slice);
-    if ((ret = vdi_move_block (walk, block, entry, vdi_first_gap (walk), error)) == 0)
+    uint32_t entry = VDI_UNALLOCATED;
+    if ((ret = vdi_get_entry (walk->v, block, &entry, error)) == 0
+        && (ret = vdi_copy_to_gap (walk, block, entry, vdi_first_gap (walk), error)) == 0)
       walk->check->corruptions_fixed++;
   }
   return ret;
@@ -155,21 +123,11 @@ vdi_separate (VdiWalk *walk, const GArray *shared, GError **error)
 
 /* ---- Gaps and the count ---- */
 
-static int
-vdi_fill_gaps (VdiWalk *walk, GError **error)
+/* Blocks that share places with others would need more gaps than there are: they are repaired before. */
+static bool
+vdi_may_move (const VdiWalk *walk)
 {
-  int ret = 0;
-  while (ret == 0 && walk->used < walk->end) {
-    const uint32_t last = walk->end - 1, gap = vdi_first_gap (walk);
-    const gpointer owner = g_hash_table_lookup (walk->owners, GUINT_TO_POINTER (last + 1));
-    if (owner) {
-      ret = vdi_move_block (walk, GPOINTER_TO_UINT (owner) - 1, last, gap, error);
-      g_hash_table_remove (walk->owners, GUINT_TO_POINTER (last + 1));
-      walk->used--;
-    }
-    walk->end--;
-  }
-  return ret;
+  return (walk->fix & TN_CHECK_FIX_LEAKS) && walk->check->corruptions == walk->check->corruptions_fixed;
 }
 
 static int
@@ -181,9 +139,11 @@ vdi_check_count (VdiWalk *walk, GError **error)
   if (walk->used < walk->end) {
     vdi_report (walk, false, "Leaked: %u places between blocks are not in use", walk->end - walk->used);
     walk->check->leaks += walk->end - walk->used;
-    if (walk->fix & TN_CHECK_FIX_LEAKS) {
+    if (vdi_may_move (walk)) {
       walk->check->leaks_fixed += walk->end - walk->used;
-      ret = vdi_fill_gaps (walk, error);
+      ret = vdi_fill_gaps (v, walk->seen, walk->used, error);
+      walk->end = walk->used;
+      walk->changed = true;
     }
   }
   if (ret < 0 || said == walk->end)
@@ -228,15 +188,12 @@ vdi_check (TnNode *node, uint32_t fix, TnCheck *check, GError **error)
   walk.seen = g_try_malloc0 (v->header.blocks / 8 + 1);
   if (!walk.seen)
     return vdi_fail (v, error, ENOMEM, "no memory for the places of %u blocks", v->header.blocks);
-  walk.owners = g_hash_table_new (NULL, NULL);
   const int ret = vdi_check_all (&walk, error);
   check->check_errors += ret < 0;
   check->corruptions -= check->corruptions_fixed;
   check->leaks -= check->leaks_fixed;
   check->image_end_offset = v->header.data_offset + walk.end * v->stride;
-  g_hash_table_unref (walk.owners);
   g_free (walk.seen);
-  v->scanned = false;
-  g_clear_pointer (&v->used, g_free);
+  vdi_forget_places (v);
   return ret;
 }

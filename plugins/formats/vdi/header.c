@@ -137,6 +137,40 @@ vdi_header_read (Vdi *v, bool tolerant, GError **error)
   return ret < 0 ? ret : vdi_check_layout (v, tolerant, error);
 }
 
+static int
+vdi_header_put (Vdi *v, const VdiHeader *h, GError **error)
+{
+  TnMetaSlice *slice;
+  const int ret = tn_meta_get (v->header_cache, 0, &slice, error);
+  if (ret < 0)
+    return ret;
+  uint8_t *sector = tn_meta_data (slice);
+  tn_store_le32 (sector + AT_MAP, h->map_offset);
+  tn_store_le32 (sector + AT_DATA, h->data_offset);
+  tn_store_le64 (sector + AT_DISK_SIZE, h->disk_size);
+  tn_store_le32 (sector + AT_BLOCKS, h->blocks);
+  tn_store_le32 (sector + AT_ALLOCATED, h->allocated);
+  tn_meta_dirty (slice);
+  tn_meta_put (slice);
+  return 0;
+}
+
+int
+vdi_header_change (Vdi *v, const VdiHeader *header, GError **error)
+{
+  TnMetaCache *const caches[] = { v->header_cache };
+  int ret = vdi_header_put (v, header, error);
+  if (ret < 0)
+    return ret;
+  if ((ret = tn_meta_flush (caches, G_N_ELEMENTS (caches), error)) < 0) {
+    /* What the file has now is not known: the next flush says that nothing has changed. */
+    (void) vdi_header_put (v, &v->header, NULL);
+    return ret;
+  }
+  v->header = *header;
+  return 0;
+}
+
 int
 vdi_header_set_count (Vdi *v, uint32_t count, GError **error)
 {

@@ -16,6 +16,15 @@ vdi_fail (const Vdi *v, GError **error, int errnum, const char *format, ...)
   return tn_fail (error, TN_BLOCK_ERROR, errnum, "vdi image '%s': %s", tn_node_filename (v->file), text);
 }
 
+void
+vdi_make_map_cache (Vdi *v)
+{
+  v->map = (BlockTable){ .offset = v->header.map_offset,
+                         .slice_size = block_table_slice (v->header.map_offset, v->header.data_offset),
+                         .entry_size = 4 };
+  v->map.cache = tn_meta_cache_new (v->file, "block map", v->map.slice_size, VDI_MAP_BUDGET);
+}
+
 static int
 vdi_open (TnNode *node, const TnOptions *options, uint32_t flags, GError **error)
 {
@@ -26,10 +35,7 @@ vdi_open (TnNode *node, const TnOptions *options, uint32_t flags, GError **error
   const int ret = vdi_header_read (v, flags & (TN_OPEN_CHECK | TN_OPEN_NO_IO), error);
   if (ret < 0)
     return ret;
-  v->map = (BlockTable){ .offset = v->header.map_offset,
-                         .slice_size = block_table_slice (v->header.map_offset, v->header.data_offset),
-                         .entry_size = 4 };
-  v->map.cache = tn_meta_cache_new (v->file, "block map", v->map.slice_size, VDI_MAP_BUDGET);
+  vdi_make_map_cache (v);
   v->header_cache = tn_meta_cache_new (v->file, "header", VDI_SECTOR, VDI_SECTOR);
   tn_node_set_allocation_unit (node, v->header.block_size);
   tn_node_set_size (node, v->size);
@@ -130,6 +136,7 @@ static const TnFormatOps vdi_ops = {
   .cancel = vdi_cancel,
   .unmap = vdi_unmap,
   .flush = vdi_flush,
+  .resize = vdi_resize,
   .check = vdi_check,
   .info = vdi_info,
   .info_specific = vdi_info_specific,

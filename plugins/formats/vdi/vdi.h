@@ -11,6 +11,7 @@
  *
  * vdi.c      opening, closing, the class     header.c   the header on disk
  * map.c      where blocks are                alloc.c    new blocks, discards
+ * move.c     blocks to another place         resize.c   the size of the disk
  * create.c   new images                      check.c    check and repair
  */
 #ifndef VDI_H
@@ -63,6 +64,8 @@ int TN_PRINTF (4, 5) vdi_fail (const Vdi *v, GError **error, int errnum, const c
 /* header.c */
 int vdi_header_read (Vdi *v, bool tolerant, GError **error);
 void vdi_header_encode (const VdiHeader *header, uint8_t sector[VDI_SECTOR]);
+/* Another size or another layout: writes these, and nothing else, at once. */
+int vdi_header_change (Vdi *v, const VdiHeader *header, GError **error);
 /* The count of blocks in the file, in the cached header. */
 int vdi_header_set_count (Vdi *v, uint32_t count, GError **error);
 
@@ -81,6 +84,9 @@ int vdi_adopt (TnNode *node, uint64_t offset, uint64_t length, uint64_t place, G
 int vdi_scan (Vdi *v, GError **error);
 /* Takes that very place, which must be free. */
 void vdi_take_place (Vdi *v, uint32_t place);
+/* What vdi_scan() found is no longer so. */
+void vdi_forget_places (Vdi *v);
+int vdi_get_entry (Vdi *v, uint64_t block, uint32_t *entry, GError **error);
 int vdi_set_entry (Vdi *v, uint64_t block, uint32_t entry, GError **error);
 int vdi_flush_state (Vdi *v, GError **error);
 int vdi_reserve (TnNode *node, uint64_t offset, uint64_t length, uint32_t flags, TnExtent *extent,
@@ -88,6 +94,19 @@ int vdi_reserve (TnNode *node, uint64_t offset, uint64_t length, uint32_t flags,
 int vdi_commit (TnNode *node, TnExtent *extents, size_t n, GError **error);
 void vdi_cancel (TnNode *node, TnExtent *extents, size_t n);
 int vdi_unmap (TnNode *node, uint64_t offset, uint64_t length, uint32_t flags, GError **error);
+
+/* move.c */
+/* Gives @block, which is at place @from, the free place @to; the map is to be flushed before @from is used.
+ */
+int vdi_move_block (Vdi *v, uint64_t block, uint32_t from, uint32_t to, GError **error);
+/* Moves blocks from places behind the first @n_used, of which @used has a bit for each in use, into gaps. */
+int vdi_fill_gaps (Vdi *v, uint8_t *used, uint32_t n_used, GError **error);
+
+/* resize.c */
+int vdi_resize (TnNode *node, uint64_t size, TnPrealloc prealloc, GError **error);
+
+/* vdi.c */
+void vdi_make_map_cache (Vdi *v);
 
 int vdi_create (TnNode *file, const TnOptions *options, uint64_t size, GError **error);
 int vdi_measure (const TnOptions *options, TnNode *source, uint64_t size, TnMeasure *measure, GError **error);

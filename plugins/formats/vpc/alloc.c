@@ -76,8 +76,7 @@ vpc_flush_state (Vpc *v, GError **error)
 
 /* ---- Places ---- */
 
-/* Finds the end of the last block. */
-static int
+int
 vpc_scan (Vpc *v, GError **error)
 {
   uint64_t end = MAX (v->bat.offset + v->entries * UINT64_C (4), v->footer.data_offset + VPC_HEADER_SIZE);

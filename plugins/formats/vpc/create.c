@@ -17,7 +17,6 @@
 #define HEADER_AT 512u
 #define BAT_AT 1536u
 #define CREATOR "tnon"
-#define MAX_TRIES 2000u /* a larger size has a geometry long before */
 
 typedef struct VpcLayout {
   VpcFooter footer;
@@ -37,18 +36,6 @@ vpc_layout_clear (VpcLayout *layout)
 G_DEFINE_AUTO_CLEANUP_CLEAR_FUNC (VpcLayout, vpc_layout_clear)
 
 /* ---- Size ---- */
-
-static VpcGeometry
-vpc_geometry_for (uint64_t sectors)
-{
-  const VpcGeometry largest = { VPC_MAX_CYLINDERS, VPC_MAX_HEADS, VPC_MAX_SPT };
-  for (unsigned more = 0; more < MAX_TRIES && sectors <= VPC_MAX_GEOMETRY; more++) {
-    const VpcGeometry geometry = vpc_geometry (sectors + more);
-    if (vpc_geometry_sectors (&geometry) >= sectors)
-      return geometry;
-  }
-  return largest;
-}
 
 static int
 vpc_size_disk (VpcLayout *layout, uint64_t size, bool force, GError **error)

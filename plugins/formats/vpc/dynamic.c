@@ -92,3 +92,49 @@ vpc_dynamic_read (Vpc *v, GError **error)
   v->bat = (BlockTable){ .offset = table, .slice_size = VPC_SECTOR, .entry_size = 4 };
   return 0;
 }
+
+/* ---- Changing ---- */
+
+static int
+vpc_put_sector (Vpc *v, uint64_t at, const uint8_t *bytes, GError **error)
+{
+  TnMetaSlice *slice;
+  const int ret = tn_meta_get (v->bat.cache, at, &slice, error);
+  if (ret < 0)
+    return ret;
+  memcpy (tn_meta_data (slice), bytes, VPC_SECTOR);
+  tn_meta_dirty (slice);
+  tn_meta_put (slice);
+  return 0;
+}
+
+int
+vpc_change_sector (Vpc *v, uint64_t at, const uint8_t bytes[VPC_SECTOR], GError **error)
+{
+  uint8_t old[VPC_SECTOR];
+  int ret = tn_node_read (v->file, at, old, sizeof old, error);
+  if (ret < 0 || (ret = vpc_put_sector (v, at, bytes, error)) < 0)
+    return ret;
+  /* What the file has after a failure is not known: the next flush says that nothing has changed. */
+  if ((ret = vpc_flush_state (v, error)) < 0)
+    (void) vpc_put_sector (v, at, old, NULL);
+  return ret;
+}
+
+int
+vpc_dynamic_change (Vpc *v, uint64_t table, uint32_t entries, GError **error)
+{
+  uint8_t header[VPC_HEADER_SIZE];
+  int ret = tn_node_read (v->file, v->footer.data_offset, header, sizeof header, error);
+  if (ret < 0)
+    return ret;
+  tn_store_be64 (header + AT_TABLE, table);
+  tn_store_be32 (header + AT_ENTRIES, entries);
+  tn_store_be32 (header + AT_CHECKSUM, vpc_checksum (header, sizeof header, AT_CHECKSUM));
+  /* All of that is in its first sector. */
+  if ((ret = vpc_change_sector (v, v->footer.data_offset, header, error)) < 0)
+    return ret;
+  v->bat.offset = table;
+  v->entries = entries;
+  return 0;
+}

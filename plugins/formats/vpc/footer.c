@@ -5,6 +5,7 @@
 #define VERSION_1_0 0x00010000u
 #define EPOCH_2000 INT64_C (946684800)
 #define OLD_FOOTER_SIZE 511u
+#define MAX_TRIES 2000u /* a larger size has a geometry long before */
 
 /* Places in the footer. */
 #define AT_FEATURES 8
@@ -150,6 +151,18 @@ vpc_geometry (uint64_t sectors)
   return (VpcGeometry){ (uint16_t) (tracks / heads), (uint8_t) heads, (uint8_t) per_track };
 }
 
+VpcGeometry
+vpc_geometry_for (uint64_t sectors)
+{
+  const VpcGeometry largest = { VPC_MAX_CYLINDERS, VPC_MAX_HEADS, VPC_MAX_SPT };
+  for (unsigned more = 0; more < MAX_TRIES && sectors <= VPC_MAX_GEOMETRY; more++) {
+    const VpcGeometry geometry = vpc_geometry (sectors + more);
+    if (vpc_geometry_sectors (&geometry) >= sectors)
+      return geometry;
+  }
+  return largest;
+}
+
 /* Virtual PC and QEMU without force_size take the disk to be as large as its geometry says; these programs,
  * as large as the footer says. */
 static bool
@@ -160,6 +173,27 @@ vpc_creator_means_size (const char *creator)
     if (memcmp (creator, known[i], 4) == 0)
       return true;
   return false;
+}
+
+/* Where the geometry counts it must be exactly the size, or the largest, which says that it does not.  The
+ * original size is for information by the specification, but some readers (libvhdi) go by it. */
+void
+vpc_footer_resized (const Vpc *v, uint64_t size, uint8_t bytes[VPC_SECTOR])
+{
+  const VpcGeometry largest = { VPC_MAX_CYLINDERS, VPC_MAX_HEADS, VPC_MAX_SPT };
+  const uint64_t sectors = size / VPC_SECTOR;
+  VpcGeometry geometry = vpc_geometry_for (sectors);
+  if (vpc_creator_means_size (v->footer.creator))
+    geometry = vpc_geometry (sectors);
+  else if (vpc_geometry_sectors (&geometry) != sectors)
+    geometry = largest;
+  memcpy (bytes, v->footer_bytes, VPC_SECTOR);
+  tn_store_be64 (bytes + AT_ORIGINAL_SIZE, size);
+  tn_store_be64 (bytes + AT_CURRENT_SIZE, size);
+  tn_store_be16 (bytes + AT_CYLINDERS, geometry.cylinders);
+  bytes[AT_HEADS] = geometry.heads;
+  bytes[AT_SECTORS] = geometry.sectors;
+  tn_store_be32 (bytes + AT_CHECKSUM, vpc_checksum (bytes, VPC_SECTOR, AT_CHECKSUM));
 }
 
 int

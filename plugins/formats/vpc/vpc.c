@@ -156,6 +156,7 @@ static const TnFormatOps vpc_ops = {
   .cancel = vpc_cancel,
   .unmap = vpc_unmap,
   .flush = vpc_flush,
+  .resize = vpc_resize,
   .check = vpc_check,
   .info = vpc_info,
   .info_specific = vpc_info_specific,

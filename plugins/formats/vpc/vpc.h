@@ -18,6 +18,7 @@
  * dynamic.c  the header of dynamic images    parent.c   parents of differencing images
  * map.c      where sectors are               alloc.c    new blocks
  * create.c   new images                      check.c    check and repair
+ * resize.c   the size of the disk
  */
 #ifndef VPC_H
 #define VPC_H
@@ -101,6 +102,10 @@ uint32_t vpc_checksum (const uint8_t *bytes, size_t length, size_t at);
 uint32_t vpc_time (int64_t unix_seconds);
 VpcGeometry vpc_geometry (uint64_t sectors);
 uint64_t vpc_geometry_sectors (const VpcGeometry *geometry);
+/* A geometry of at least so many sectors that is as near as can be, or the largest there is. */
+VpcGeometry vpc_geometry_for (uint64_t sectors);
+/* The image's footer with another size. */
+void vpc_footer_resized (const Vpc *v, uint64_t size, uint8_t bytes[VPC_SECTOR]);
 /* Finds the footer; *at_end: of the two copies, whether that at the end is right. */
 int vpc_footer_read (Vpc *v, bool *at_end, GError **error);
 /* The size of the disk by the rules of the program that made the image; @rule overrides ("chs",
@@ -109,6 +114,10 @@ int vpc_choose_size (Vpc *v, const char *rule, GError **error);
 
 /* dynamic.c */
 int vpc_dynamic_read (Vpc *v, GError **error);
+/* The BAT is somewhere else, or longer; both are on stable storage already. */
+int vpc_dynamic_change (Vpc *v, uint64_t table, uint32_t entries, GError **error);
+/* Another contents for a sector of the headers, at once. */
+int vpc_change_sector (Vpc *v, uint64_t at, const uint8_t bytes[VPC_SECTOR], GError **error);
 
 /* parent.c */
 void vpc_name_parent (Vpc *v, uint32_t flags);
@@ -128,6 +137,8 @@ bool vpc_is_full (const Vpc *v, uint32_t block);
 int vpc_fill_bitmap (Vpc *v, uint64_t place, GError **error);
 int vpc_get_entry (Vpc *v, uint32_t block, uint32_t *entry, GError **error);
 int vpc_set_entry (Vpc *v, uint32_t block, uint32_t entry, GError **error);
+/* Finds the end of the last block. */
+int vpc_scan (Vpc *v, GError **error);
 /* A place for a block, with its bitmap of ones, and the footer behind it. */
 int vpc_take_place (Vpc *v, uint64_t *place, bool *fresh, GError **error);
 int vpc_flush_state (Vpc *v, GError **error);
@@ -136,6 +147,9 @@ int vpc_reserve (TnNode *node, uint64_t offset, uint64_t length, uint32_t flags,
 int vpc_commit (TnNode *node, TnExtent *extents, size_t n, GError **error);
 void vpc_cancel (TnNode *node, TnExtent *extents, size_t n);
 int vpc_unmap (TnNode *node, uint64_t offset, uint64_t length, uint32_t flags, GError **error);
+
+/* resize.c */
+int vpc_resize (TnNode *node, uint64_t size, TnPrealloc prealloc, GError **error);
 
 int vpc_create (TnNode *file, const TnOptions *options, uint64_t size, GError **error);
 int vpc_measure (const TnOptions *options, TnNode *source, uint64_t size, TnMeasure *measure, GError **error);
