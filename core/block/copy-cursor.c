@@ -106,11 +106,11 @@ copy_classify (CopyJob *job, uint64_t at, CopyKind *kind, uint64_t *end, GError 
   return 0;
 }
 
-/* Data may lie in many small extents: one piece takes up to a chunk of them. */
+/* Data may lie in many small extents: one piece takes up to @most bytes of them. */
 static int
-copy_gather (CopyJob *job, uint64_t *end, GError **error)
+copy_gather (CopyJob *job, uint64_t most, uint64_t *end, GError **error)
 {
-  uint64_t limit = MIN (job->total, job->position + job->chunk);
+  uint64_t limit = MIN (job->total, job->position + most);
   while (*end < limit) {
     CopyKind kind;
     uint64_t next;
@@ -129,6 +129,28 @@ static CopyPiece
 copy_cut (CopyJob *job, uint64_t offset, uint64_t end, CopyKind kind)
 {
   return (CopyPiece){ .offset = offset, .length = end - offset, .kind = kind, .ticket = job->next_ticket++ };
+}
+
+static bool
+copy_may_share (const CopyJob *job)
+{
+  const TnCopy *copy = &job->copy;
+  return (copy->flags & TN_COPY_SHARE) && !job->no_share && !copy->content && !copy->rate
+         && !(copy->flags & TN_COPY_PACKED);
+}
+
+/* Shares data from job->position up to @end at most, right here: there is nothing to wait for.  How much. */
+static uint64_t
+copy_share (CopyJob *job, uint64_t end)
+{
+  uint64_t source_offset, left, unit = MAX (job->unit, 4096);
+  TnNode *source = copy_locate (job, job->position, &source_offset, &left);
+  uint64_t length = MIN (end - job->position, left) / unit * unit;
+  if (length == 0)
+    return 0;
+  int64_t shared = tn_node_share_range (source, source_offset, job->copy.target, job->position, length, NULL);
+  job->no_share = shared <= 0;
+  return MAX (shared, 0);
 }
 
 /* Once enough has been handed out, waits until all of it is written and tells the caller. */
@@ -157,9 +179,22 @@ copy_next_locked (CopyJob *job, CopyPiece *piece, GError **error)
     uint64_t end;
     ret = copy_classify (job, job->position, &kind, &end, error);
     if (ret >= 0 && kind == COPY_DATA)
-      ret = copy_gather (job, &end, error);
+      ret = copy_gather (job, copy_may_share (job) ? COPY_SHARED / job->unit * job->unit : job->chunk, &end,
+                         error);
     if (ret < 0)
       return ret;
+    if (kind == COPY_DATA && copy_may_share (job)) {
+      uint64_t shared = copy_share (job, end);
+      /* What is known is about bytes further on than those that come next. */
+      job->status_end = shared == end - job->position ? job->status_end : 0;
+      job->position += shared;
+      job->unsafe += shared;
+      if (shared) {
+        copy_advance (job, shared);
+        continue;
+      }
+      end = MIN (end, job->position + job->chunk);
+    }
     if (kind == COPY_ZERO)
       end = MIN (end, job->position + COPY_ZEROES / job->unit * job->unit);
     if (kind == COPY_SKIP && job->copy.content)

@@ -8,6 +8,7 @@
 
 #define COPY_SECTOR 512          /* what salvaging tries to read at a time */
 #define COPY_ZEROES (256u << 20) /* bytes of zeroes written at a time */
+#define COPY_SHARED (64u << 20)  /* bytes shared at a time */
 
 typedef enum CopyKind {
   COPY_SKIP, /* nothing to do: the base has it */
@@ -69,6 +70,7 @@ struct CopyJob {
   uint64_t done;
   int64_t next_start_ns; /* rate limit */
   bool no_range;         /* the kernel could not copy once */
+  bool no_share;         /* the file system could not share once */
   int result;
   GError *error;
 };

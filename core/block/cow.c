@@ -278,3 +278,54 @@ tn_cow_write (TnNode *node, const TnData *data, uint64_t offset, uint64_t length
   }
   return 0;
 }
+
+/* ---- Sharing ---- */
+
+int64_t
+tn_leaf_share (TnNode *source, uint64_t from, TnNode *target, uint64_t to, uint64_t length, GError **error)
+{
+  if (source->class != target->class)
+    return -ENOTSUP;
+  int64_t shared = source->protocol.share_range (source, from, target, to, length, error);
+  tn_leaf_written (target, to, shared > 0 ? (uint64_t) shared : 0, MIN (shared, 0));
+  return shared;
+}
+
+static int
+share_extents (const TnExtent *extents, size_t n, TnNode *leaf, uint64_t from, GError **error)
+{
+  for (size_t i = 0; i < n; i++) {
+    const TnExtent *extent = &extents[i];
+    if (extent->source->is_format || extent->source->is_filter || (extent->flags & TN_EXTENT_ENCRYPTED))
+      return -ENOTSUP;
+    int64_t shared = tn_leaf_share (leaf, from, extent->source, extent->source_offset, extent->length, error);
+    if (shared != (int64_t) extent->length)
+      return shared < 0 ? (int) shared : -ENOTSUP;
+    from += extent->length;
+  }
+  return 0;
+}
+
+int64_t
+tn_cow_share (TnNode *node, uint64_t offset, uint64_t length, TnNode *leaf, uint64_t from, GError **error)
+{
+  uint64_t unit = MAX (node->unit, 1), start = offset, end = tn_round_down (offset + length, unit);
+  if (offset % unit || end <= offset || !node->format.reserve)
+    return -ENOTSUP;
+  while (offset < end) {
+    TnExtent extents[MAX_EXTENTS];
+    size_t n;
+    uint64_t until = offset;
+    int rc = reserve_some (node, &until, end, extents, &n, error);
+    if (!rc)
+      rc = share_extents (extents, n, leaf, from + (offset - start), error);
+    if (!rc)
+      rc = tn_route_commit (node, extents, n, error);
+    if (rc) {
+      tn_route_cancel (node, extents, n);
+      return offset > start ? (int64_t) (offset - start) : rc;
+    }
+    offset = until;
+  }
+  return (int64_t) (offset - start);
+}

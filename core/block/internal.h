@@ -373,6 +373,12 @@ int tn_route_discard (TnNode *node, uint64_t offset, uint64_t length, GError **e
 int tn_route_write_zero_bytes (TnNode *node, uint64_t offset, uint64_t length, GError **error);
 /* Writes a range of which nothing can be overwritten in place: reserve, copy the edges, write, commit. */
 int tn_cow_write (TnNode *node, const TnData *data, uint64_t offset, uint64_t length, GError **error);
+/* Shares what @leaf stores at @from with new places of @node, in whole units: bytes, or -ENOTSUP. */
+int64_t tn_cow_share (TnNode *node, uint64_t offset, uint64_t length, TnNode *leaf, uint64_t from,
+                      GError **error);
+/* The same between two leaves, all or nothing. */
+int64_t tn_leaf_share (TnNode *source, uint64_t from, TnNode *target, uint64_t to, uint64_t length,
+                       GError **error);
 
 /* The driver's callbacks, under the map lock. */
 int tn_route_reserve (TnNode *node, uint64_t offset, uint64_t length, uint32_t flags, TnExtent *extent,

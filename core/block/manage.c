@@ -301,6 +301,7 @@ tn_node_make_empty (TnNode *node, GError **error)
 typedef struct Copy {
   uint64_t from_offset, to_offset, length;
   TnNode *to;
+  int64_t (*between) (TnNode *from, struct Copy *copy, GError **error);
   int64_t result;
 } Copy;
 
@@ -335,6 +336,22 @@ copy_between (TnNode *from, Copy *copy, GError **error)
   return copied;
 }
 
+/* As copy_between(), but what the target has no place for gets one. */
+static int64_t
+share_between (TnNode *from, Copy *copy, GError **error)
+{
+  uint64_t length = copy->length, from_offset = copy->from_offset, to_offset = copy->to_offset;
+  TnNode *source = leaf_place (from, &from_offset, &length, false);
+  if (!source || !source->protocol.share_range)
+    return -ENOTSUP;
+  uint64_t placed = length;
+  TnNode *target = leaf_place (copy->to, &to_offset, &placed, true);
+  if (target)
+    return tn_leaf_share (source, from_offset, target, to_offset, placed, error);
+  return copy->to->is_format ? tn_cow_share (copy->to, copy->to_offset, length, source, from_offset, error)
+                             : -ENOTSUP;
+}
+
 static int
 copy_main (TnNode *from, void *opaque, GError **error)
 {
@@ -344,7 +361,7 @@ copy_main (TnNode *from, void *opaque, GError **error)
     tn_track_enter (&read_track, from, copy->from_offset, copy->from_offset + copy->length, false);
   if (copy->to->tracked)
     tn_track_enter (&write_track, copy->to, copy->to_offset, copy->to_offset + copy->length, false);
-  copy->result = copy_between (from, copy, error);
+  copy->result = copy->between (from, copy, error);
   if (copy->to->tracked)
     tn_track_leave (&write_track);
   if (from->tracked)
@@ -359,10 +376,11 @@ lies_within (TnNode *node, uint64_t offset, uint64_t length)
   return offset <= size && length <= size - offset;
 }
 
-int64_t
-tn_node_copy_range (TnNode *from, uint64_t from_offset, TnNode *to, uint64_t to_offset, uint64_t length,
-                    GError **error)
+static int64_t
+copy_below (TnNode *from, Copy *copy, GError **error)
 {
+  TnNode *to = copy->to;
+  uint64_t from_offset = copy->from_offset, to_offset = copy->to_offset, length = copy->length;
   int rc = tn_node_need_writable (to, "copy to it", error);
   if (rc)
     return rc;
@@ -372,7 +390,22 @@ tn_node_copy_range (TnNode *from, uint64_t from_offset, TnNode *to, uint64_t to_
                     tn_node_filename (from), tn_node_filename (to));
   if (from == to)
     return -ENOTSUP;
-  Copy copy = { from_offset, to_offset, length, to, 0 };
-  tn_node_co_run (from, copy_main, &copy, error);
-  return copy.result;
+  tn_node_co_run (from, copy_main, copy, error);
+  return copy->result;
+}
+
+int64_t
+tn_node_copy_range (TnNode *from, uint64_t from_offset, TnNode *to, uint64_t to_offset, uint64_t length,
+                    GError **error)
+{
+  Copy copy = { from_offset, to_offset, length, to, copy_between, 0 };
+  return copy_below (from, &copy, error);
+}
+
+int64_t
+tn_node_share_range (TnNode *from, uint64_t from_offset, TnNode *to, uint64_t to_offset, uint64_t length,
+                     GError **error)
+{
+  Copy copy = { from_offset, to_offset, length, to, share_between, 0 };
+  return copy_below (from, &copy, error);
 }

@@ -17,8 +17,10 @@ typedef enum TnCopyFlags {
   TN_COPY_OUT_OF_ORDER = 1 << 1, /**< write pieces as they come */
   TN_COPY_RANGE =
       1 << 2, /**< let the kernel copy where it can (tn_node_copy_range()); finds no zeroes in data */
-  TN_COPY_PACKED = 1 << 3, /**< write compressed; the target's format must be able to */
-  TN_COPY_SALVAGE = 1 << 4 /**< what can't be read becomes zeroes */
+  TN_COPY_PACKED = 1 << 3,  /**< write compressed; the target's format must be able to */
+  TN_COPY_SALVAGE = 1 << 4, /**< what can't be read becomes zeroes */
+  TN_COPY_SHARE = 1 << 5    /**< share data where the file system can (tn_node_share_range()), and copy it
+                             * elsewhere; finds no zeroes in what is shared */
 } TnCopyFlags;
 
 typedef struct TnCopy {

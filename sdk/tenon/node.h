@@ -222,6 +222,12 @@ TN_API int tn_node_flush (TnNode *node, GError **error);
 TN_API int64_t tn_node_copy_range (TnNode *from, uint64_t from_offset, TnNode *to, uint64_t to_offset,
                                    uint64_t length, GError **error);
 
+/** Lets @to share what @from stores, where the file system can (reflink): no byte is moved.  Where @to is a
+ * format, places for it are allocated.  The bytes shared, from the beginning, or -ENOTSUP: then nothing has
+ * been changed and the caller copies. */
+TN_API int64_t tn_node_share_range (TnNode *from, uint64_t from_offset, TnNode *to, uint64_t to_offset,
+                                    uint64_t length, GError **error);
+
 /* ---- Maps ---- */
 
 typedef enum TnMapFlags {

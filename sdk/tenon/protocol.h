@@ -97,6 +97,10 @@ typedef struct TnProtocolOps {
   int (*set_permissions) (TnNode *node, uint32_t permissions, uint32_t shared, GError **error);
   int (*reopen) (TnNode *node, const TnOptions *options, uint32_t flags, GError **error);
   char *(*info_specific) (TnNode *node, GError **error);
+  /** As copy_range(), but only where both nodes can share what is stored: no byte is moved, and either all
+   * of @length is shared or nothing.  -ENOTSUP otherwise. */
+  int64_t (*share_range) (TnNode *from, uint64_t from_offset, TnNode *to, uint64_t to_offset, uint64_t length,
+                          GError **error);
 } TnProtocolOps;
 
 #endif

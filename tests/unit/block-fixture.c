@@ -309,6 +309,26 @@ mem_reopen (TnNode *node, const TnOptions *options, uint32_t flags, GError **err
   return 0;
 }
 
+static int64_t
+mem_share_range (TnNode *from, uint64_t from_offset, TnNode *to, uint64_t to_offset, uint64_t length,
+                 GError **error)
+{
+  MemDisk *disk = disk_of (to);
+  if (!disk->shares || ++disk->shared_calls % disk->shares == 0 || (from_offset | to_offset | length) % 4096)
+    return -ENOTSUP;
+  g_autofree uint8_t *bytes = g_malloc (length);
+  struct iovec iov = { bytes, length };
+  TnRequest request = {
+    .op = TN_REQUEST_READ, .iov = &iov, .n_iov = 1, .offset = from_offset, .length = length
+  };
+  int rc = perform (disk_of (from), &request);
+  request.op = TN_REQUEST_WRITE;
+  request.offset = to_offset;
+  if (!rc)
+    rc = perform (disk, &request);
+  return rc ? rc : (int64_t) length;
+}
+
 static const TnOption mem_options[] = {
   { "filename", TN_OPTION_STRING, TN_OPTION_OPEN | TN_OPTION_CREATE | TN_OPTION_REQUIRED, NULL,
     "name of the disk", 0, 0, NULL },
@@ -327,6 +347,7 @@ static const TnProtocolOps mem_ops = {
   .resize = mem_resize,
   .set_permissions = mem_set_permissions,
   .reopen = mem_reopen,
+  .share_range = mem_share_range,
 };
 
 static const TnClass mem_class = {

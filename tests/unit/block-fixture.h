@@ -34,8 +34,10 @@ typedef struct MemDisk {
   unsigned flush_turns; /* a flush completes after so many turns instead */
   int (*fault) (struct MemDisk *disk, const TnRequest *request); /* non-zero: the result instead */
   void *fault_opaque;
-  bool fixed;   /* writes beyond the end are cut off */
-  bool punches; /* what is discarded reads as zeroes */
+  bool fixed;      /* writes beyond the end are cut off */
+  bool punches;    /* what is discarded reads as zeroes */
+  unsigned shares; /* lets others' bytes be shared, but for each call with this number; 0: never */
+  unsigned shared_calls;
   bool log;
   GArray *ops; /* MemOp, in order of completion */
   unsigned submitted, flushes, opens;

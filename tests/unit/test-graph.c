@@ -3,6 +3,8 @@
  * for. */
 #include "block-fixture.h"
 
+#include <tenon/copy.h>
+
 #include <glib/gstdio.h>
 #include <string.h>
 #include <unistd.h>
@@ -253,6 +255,77 @@ test_copy_range (void)
   g_rmdir (folder);
 }
 
+#define SHARED_SIZE (8u << 20)
+#define SHARED_UNIT 65536u
+
+/* Clusters in any order, some left out, some of zeroes. */
+static void
+fill_scattered (TnNode *node)
+{
+  for (unsigned i = 0; i < 2 * SHARED_SIZE / SHARED_UNIT; i++) {
+    uint64_t at = (uint64_t) g_random_int_range (0, SHARED_SIZE / SHARED_UNIT) * SHARED_UNIT;
+    fill (node, at, SHARED_UNIT, (uint8_t) g_random_int_range (0, 4));
+  }
+}
+
+static void
+assert_same (TnNode *a, TnNode *b)
+{
+  g_autofree uint8_t *left = g_malloc (SHARED_SIZE), *right = g_malloc (SHARED_SIZE);
+  g_autoptr (GError) error = NULL;
+  tn_node_read (a, 0, left, SHARED_SIZE, &error);
+  g_assert_no_error (error);
+  tn_node_read (b, 0, right, SHARED_SIZE, &error);
+  g_assert_no_error (error);
+  g_assert_cmpmem (left, SHARED_SIZE, right, SHARED_SIZE);
+}
+
+static void
+share_all (const char *from_format, const char *to_format, unsigned shares)
+{
+  g_autofree char *from_text = g_strdup_printf ("driver=%s,file.driver=mem,file.filename=from", from_format),
+                  *to_text = g_strdup_printf ("driver=%s,file.driver=mem,file.filename=to", to_format);
+  g_autoptr (GError) error = NULL;
+  MemDisk *disk = mem_disk ("to", 0);
+  TnCheck check = { .size = sizeof check };
+  mem_disk ("from", 0);
+  create ("mem:from", from_format, "", SHARED_SIZE);
+  create ("mem:to", to_format, "", SHARED_SIZE);
+  disk->shares = shares;
+  TnNode *from = open_node_text (from_text, TN_OPEN_WRITE | TN_OPEN_RESIZE);
+  TnNode *to = open_node_text (to_text, TN_OPEN_WRITE | TN_OPEN_RESIZE);
+  fill_scattered (from);
+  TnNode *const sources[] = { from };
+  const TnCopy copy = { .size = sizeof copy,
+                        .flags = TN_COPY_SHARE | TN_COPY_TARGET_ZERO,
+                        .sources = sources,
+                        .n_sources = 1,
+                        .length = SHARED_SIZE,
+                        .target = to,
+                        .sparse = 4096 };
+  tn_copy_run (&copy, &error);
+  g_assert_no_error (error);
+  g_assert_cmpuint (disk->shared_calls, >, 0);
+  assert_same (from, to);
+  if (strcmp (to_format, "raw") != 0)
+    g_assert_cmpint (tn_node_check (to, 0, &check, NULL), ==, 0);
+  g_assert_cmpuint (check.corruptions + check.leaks, ==, 0);
+  tn_node_unref (from);
+  tn_node_unref (to);
+  mem_disks_free ();
+}
+
+/* What is shared in pieces, with refusals among them, is the same as what is copied. */
+static void
+test_share (void)
+{
+  static const char *const formats[] = { "raw", "qcow2" };
+  if (!has_format ("qcow2"))
+    return;
+  for (unsigned i = 0; i < 40; i++)
+    share_all (formats[i & 1], formats[i >> 1 & 1], i % 5 ? 1000 : 2 + i % 7);
+}
+
 /* ---- Flushing ---- */
 
 static void
@@ -314,6 +387,7 @@ main (int argc, char **argv)
   g_test_add_func ("/graph/data-file/by-user", test_data_file_by_user);
   g_test_add_data_func ("/graph/data-file/parent-folder", "../out", test_data_file_confined);
   g_test_add_func ("/graph/copy-range", test_copy_range);
+  g_test_add_func ("/graph/share", test_share);
   g_test_add_func ("/graph/flush", test_flush_holds_nobody_up);
   return g_test_run ();
 }

@@ -161,6 +161,9 @@ copy_flags (const CliArgs *args)
   for (unsigned i = 0; i < G_N_ELEMENTS (flags); i++)
     if (cli_flag (args, flags[i].option))
       set |= flags[i].flag;
+  /* Who wants zeroes looked for, or written, gets what was asked for. */
+  if (!cli_flag (args, "no-reflink") && !cli_flag (args, "sparse") && !cli_flag (args, "copy-range"))
+    set |= TN_COPY_SHARE;
   return set;
 }
 

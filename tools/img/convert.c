@@ -381,6 +381,7 @@ static const CliOption convert_options[] = {
   { "parallel", 'm', "N", "requests under way at a time (default: at most 8)", NULL },
   { "out-of-order", 'W', NULL, "write to the target in any order", NULL },
   { "copy-range", 'C', NULL, "let the kernel copy data where it can", NULL },
+  { "no-reflink", 0, NULL, "copy data also where the file system could let both files share it", NULL },
   { "rate-limit", 'r', "SIZE", "bytes per second at most", NULL },
   { "snapshot", 'l', "SNAPSHOT", "convert an internal snapshot of the source", NULL },
   { "sha256", 0, NULL, "print the SHA-256 digest of what the target holds", NULL },

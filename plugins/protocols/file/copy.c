@@ -75,25 +75,58 @@ file_copy_work (void *opaque)
     copy->result = file_kernel_copy (copy);
 }
 
+static void
+file_share_work (void *opaque)
+{
+  FileCopy *copy = opaque;
+
+  copy->result = file_clone (copy);
+}
+
+static int
+file_check_ranges (FileCopy *copy, GError **error)
+{
+  if (copy->from->block_device || copy->to->block_device)
+    return tn_fail (error, TN_BLOCK_ERROR, ENOTSUP, "The kernel copies between regular files only");
+  if (copy->from_offset < copy->to_offset + copy->length && copy->to_offset < copy->from_offset + copy->length
+      && file_same_file (copy))
+    return tn_fail (error, TN_BLOCK_ERROR, ENOTSUP, "The kernel copies no overlapping ranges of '%s'",
+                    copy->to->filename);
+  return 0;
+}
+
+static int64_t
+file_transfer (FileCopy *copy, void (*work) (void *opaque), GError **error)
+{
+  int refused = copy->length ? file_check_ranges (copy, error) : 0;
+
+  if (refused || copy->length == 0)
+    return refused;
+  file_blocking (work, copy);
+  if (copy->result > 0)
+    file_grown_to (copy->to, copy->to_offset + (uint64_t) copy->result);
+  return copy->result;
+}
+
 int64_t
 file_copy_range (TnNode *from, uint64_t from_offset, TnNode *to, uint64_t to_offset, uint64_t length,
                  GError **error)
 {
   FileCopy copy = { tn_node_state (from), tn_node_state (to), from_offset, to_offset, length, 0 };
+  int64_t copied = file_transfer (&copy, file_copy_work, error);
 
-  if (copy.from->block_device || copy.to->block_device)
-    return tn_fail (error, TN_BLOCK_ERROR, ENOTSUP, "The kernel copies between regular files only");
-  if (length == 0)
-    return 0;
-  if (from_offset < to_offset + length && to_offset < from_offset + length && file_same_file (&copy))
-    return tn_fail (error, TN_BLOCK_ERROR, ENOTSUP, "The kernel copies no overlapping ranges of '%s'",
-                    copy.to->filename);
-  file_blocking (file_copy_work, &copy);
-  if (copy.result > 0)
-    file_grown_to (copy.to, to_offset + (uint64_t) copy.result);
   if (copy.result < 0)
     tn_fail_errno (error, TN_BLOCK_ERROR, (int) -copy.result,
                    "Could not copy from '%s' to '%s' inside the kernel", copy.from->filename,
                    copy.to->filename);
-  return copy.result;
+  return copied;
+}
+
+int64_t
+file_share_range (TnNode *from, uint64_t from_offset, TnNode *to, uint64_t to_offset, uint64_t length,
+                  GError **error)
+{
+  FileCopy copy = { tn_node_state (from), tn_node_state (to), from_offset, to_offset, length, 0 };
+
+  return file_transfer (&copy, file_share_work, error);
 }

@@ -348,6 +348,7 @@ static const TnProtocolOps file_ops = {
   .map = file_map,
   .allocated = file_allocated,
   .copy_range = file_copy_range,
+  .share_range = file_share_range,
   .set_permissions = file_set_permissions,
   .reopen = file_reopen,
 };

@@ -148,6 +148,8 @@ int file_resize (TnNode *node, uint64_t size, TnPrealloc prealloc, GError **erro
 int file_device_size (int fd, uint64_t *size);
 
 /* copy.c */
+int64_t file_share_range (TnNode *from, uint64_t from_offset, TnNode *to, uint64_t to_offset, uint64_t length,
+                          GError **error);
 int64_t file_copy_range (TnNode *from, uint64_t from_offset, TnNode *to, uint64_t to_offset, uint64_t length,
                          GError **error);
 
