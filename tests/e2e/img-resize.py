@@ -36,9 +36,11 @@ def make(maker, fmt, path, options, size):
 
 def alike(name, program, fmt, path):
     """The program finds the same size and the same contents."""
-    done = run(program, 'compare', '-f', 'raw', '-F', fmt, MODEL, path)
     size = json.loads(run(program, 'info', '--output=json', '-f', fmt, path)[1] or b'{}').get('virtual-size')
     good = verdict(size == os.path.getsize(MODEL), f'{name}: size', f'{size}, not {os.path.getsize(MODEL)}')
+    if program == 'qemu-img' and size and size > 4 << 30:
+        return good  # it would read all of that: it is asked again when the disk is smaller
+    done = run(program, 'compare', '-f', 'raw', '-F', fmt, MODEL, path)
     return verdict(done[0] == 0, f'{name}: contents', said(done)) and good
 
 
@@ -93,6 +95,8 @@ def resized(fmt, maker, options, *sizes):
         if fmt in ('vpc', 'vhdx'):
             by_vhdiinfo(name, path, size)
     os.unlink(path)
+    if os.path.exists(f'disk-flat.{fmt}'):
+        os.unlink(f'disk-flat.{fmt}')
     return True
 
 
@@ -122,7 +126,36 @@ def vpc():
     refused('space set aside', 'set aside', 'resize', '--preallocation=full', '-f', 'vpc', 'parent.vhd', '+1M')
 
 
+def vhdx():
+    for maker in ('Tenon', 'QEMU'):
+        for subformat in ('dynamic', 'fixed'):
+            resized('vhdx', maker, f'subformat={subformat},block_size=1M', 5 * MIB, 9 * MIB + 512, 90 * MIB, 3 * MIB)
+    resized('vhdx', 'QEMU', '', 20 * MIB, 70 * MIB + 512, 17 * MIB)
+    # More blocks of 1 MiB than a BAT of 1 MiB has entries.
+    resized('vhdx', 'Tenon', 'block_size=1M', 20 * MIB, 200 << 30, 201 << 30, 30 * MIB)
+    refused('half a sector', 'whole sectors', 'resize', '-f', 'vhdx', *fourk(), '5121K')
+
+
+def vmdk():
+    for maker in ('Tenon', 'QEMU'):
+        resized('vmdk', maker, '', 5 * MIB, 9 * MIB + 512, 70 * MIB, 71 * MIB, 300 * MIB, 3 * MIB, 40 * MIB)
+        resized('vmdk', maker, 'subformat=monolithicFlat', 5 * MIB, 9 * MIB + 512, 3 * MIB, 4 * MIB)
+    resized('vmdk', 'Tenon', 'zeroed_grain=on', 20 * MIB, 5 << 30, 20 * MIB + 512)
+    run(IMG, 'create', '-q', '-f', 'vmdk', '-o', 'subformat=twoGbMaxExtentFlat', 'split.vmdk', '3G')
+    refused('an image in several files', 'convert it', 'resize', '-f', 'vmdk', 'split.vmdk', '+1M')
+    run(IMG, 'create', '-q', '-f', 'vmdk', 'parent.vmdk', '10M')
+    run(IMG, 'create', '-q', '-f', 'vmdk', '-b', 'parent.vmdk', '-F', 'vmdk', 'child.vmdk')
+    refused('one image of a chain of vmdk', 'of a chain', 'resize', '-f', 'vmdk', 'child.vmdk', '+1M')
+
+
+def fourk():
+    run(IMG, 'create', '-q', '-f', 'vhdx', '-o', 'logical_sector_size=4096', '4k.vhdx', '5M')
+    return ['4k.vhdx']
+
+
 RNG.seed(int(os.environ.get('IMGTEST_SEED', '1')))
 vdi()
 vpc()
+vhdx()
+vmdk()
 finish()

@@ -66,7 +66,7 @@ vhdx_end_of_places (const Vhdx *v, const GArray *places)
 }
 
 /* Finds the end of the last block or bitmap, those included that the BAT on disk may still name. */
-static int
+int
 vhdx_scan (Vhdx *v, GError **error)
 {
   const uint64_t file_size = vhdx_file_size (v);

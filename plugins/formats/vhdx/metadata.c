@@ -65,8 +65,10 @@ vhdx_take_item (Vhdx *v, const uint8_t *entry, VhdxItems *items, GError **error)
     return vhdx_fail (v, error, EINVAL, "metadata: the item at %u does not lie in the region", offset);
   if (memcmp (entry, vhdx_guid_file_parameters, 16) == 0)
     return vhdx_read_item (v, offset, length, items->parameters, 8, &items->has_parameters, error);
-  if (memcmp (entry, vhdx_guid_disk_size, 16) == 0)
+  if (memcmp (entry, vhdx_guid_disk_size, 16) == 0) {
+    v->size_at = v->metadata_region.offset + offset;
     return vhdx_read_item (v, offset, length, items->size, 8, &items->has_size, error);
+  }
   if (memcmp (entry, vhdx_guid_page83, 16) == 0)
     return vhdx_read_item (v, offset, length, v->disk_guid, 16, &items->has_page83, error);
   if (memcmp (entry, vhdx_guid_sector_size, 16) == 0)
@@ -94,13 +96,25 @@ vhdx_check_disk (Vhdx *v, GError **error)
   return 0;
 }
 
+uint64_t
+vhdx_blocks_of (const Vhdx *v, uint64_t size)
+{
+  return (size + v->block_size - 1) / v->block_size;
+}
+
+uint64_t
+vhdx_bat_entries_of (const Vhdx *v, uint64_t size)
+{
+  const uint64_t blocks = vhdx_blocks_of (v, size), chunks = (blocks + v->chunk_ratio - 1) / v->chunk_ratio;
+  return v->has_parent ? chunks * (v->chunk_ratio + UINT64_C (1)) : blocks + (chunks ? chunks - 1 : 0);
+}
+
 static int
 vhdx_size_bat (Vhdx *v, GError **error)
 {
   v->chunk_ratio = (uint32_t) (VHDX_CHUNK_SECTORS * v->sector_size / v->block_size);
-  v->blocks = (v->size + v->block_size - 1) / v->block_size;
-  const uint64_t chunks = (v->blocks + v->chunk_ratio - 1) / v->chunk_ratio;
-  v->bat_entries = v->has_parent ? chunks * (v->chunk_ratio + 1) : v->blocks + (chunks ? chunks - 1 : 0);
+  v->blocks = vhdx_blocks_of (v, v->size);
+  v->bat_entries = vhdx_bat_entries_of (v, v->size);
   if (v->bat_entries * 8 > v->bat_region.length)
     return vhdx_fail (v, error, EINVAL,
                       "a BAT of %" PRIu64 " bytes is too small for %" PRIu64 " bytes in blocks of %u",

@@ -164,6 +164,7 @@ static const TnFormatOps vhdx_ops = {
   .cancel = vhdx_cancel,
   .unmap = vhdx_unmap,
   .flush = vhdx_flush,
+  .resize = vhdx_resize,
   .check = vhdx_check,
   .info = vhdx_info,
   .info_specific = vhdx_info_specific,

@@ -18,6 +18,7 @@
  * overlay.c  the log replayed, in memory     parent.c   parents of differencing images
  * map.c      where blocks are                alloc.c    new blocks, discards
  * create.c   new images                      check.c    check and repair
+ * resize.c   the size of the disk
  */
 #ifndef VHDX_H
 #define VHDX_H
@@ -81,6 +82,7 @@ typedef struct Vhdx {
   VhdxRange bat_region, metadata_region;
   uint64_t regions_end; /* behind all regions and the log */
   uint64_t size, blocks, bat_entries;
+  uint64_t size_at; /* where the file says how large the disk is */
   uint32_t block_size, sector_size, physical_sector_size, chunk_ratio;
   bool has_parent, leaves_allocated;
   uint8_t disk_guid[16];
@@ -113,6 +115,9 @@ extern const uint8_t vhdx_guid_file_parameters[16], vhdx_guid_disk_size[16], vhd
     vhdx_guid_sector_size[16], vhdx_guid_physical_sector_size[16], vhdx_guid_parent_locator[16],
     vhdx_guid_locator_type[16];
 int vhdx_metadata_read (Vhdx *v, GError **error);
+/* Blocks of a disk of @size bytes, and entries of its BAT. */
+uint64_t vhdx_blocks_of (const Vhdx *v, uint64_t size);
+uint64_t vhdx_bat_entries_of (const Vhdx *v, uint64_t size);
 
 /* log.c */
 int vhdx_log_replay (Vhdx *v, GError **error);
@@ -150,6 +155,8 @@ int vhdx_map (TnNode *node, uint64_t offset, uint64_t length, uint32_t flags, Tn
 /* alloc.c */
 int vhdx_get_entry (Vhdx *v, uint64_t index, uint64_t *entry, GError **error);
 int vhdx_set_entry (Vhdx *v, uint64_t index, uint64_t entry, GError **error);
+/* Finds the end of the last block or bitmap. */
+int vhdx_scan (Vhdx *v, GError **error);
 int vhdx_take_places (Vhdx *v, uint32_t *n, uint64_t *place, bool *fresh, GError **error);
 int vhdx_flush_state (Vhdx *v, GError **error);
 int vhdx_reserve (TnNode *node, uint64_t offset, uint64_t length, uint32_t flags, TnExtent *extent,
@@ -160,6 +167,9 @@ int vhdx_adopt (TnNode *node, uint64_t offset, uint64_t length, uint64_t place, 
 
 void vhdx_cancel (TnNode *node, TnExtent *extents, size_t n);
 int vhdx_unmap (TnNode *node, uint64_t offset, uint64_t length, uint32_t flags, GError **error);
+
+/* resize.c */
+int vhdx_resize (TnNode *node, uint64_t size, TnPrealloc prealloc, GError **error);
 
 int vhdx_create (TnNode *file, const TnOptions *options, uint64_t size, GError **error);
 int vhdx_measure (const TnOptions *options, TnNode *source, uint64_t size, TnMeasure *measure,

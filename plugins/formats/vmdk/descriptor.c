@@ -337,3 +337,59 @@ vmdk_descriptor_with (const char *text, const char *key, const char *value, bool
   }
   return g_string_free (out, false);
 }
+
+/* The number that a key has, or 0. */
+static uint64_t
+vmdk_descriptor_number (const char *text, const char *key)
+{
+  while (*text) {
+    const char *end = strchr (text, '\n');
+    const size_t length = end ? (size_t) (end + 1 - text) : strlen (text);
+    if (vmdk_line_has_key (text, length, key)) {
+      const char *value = strchr (text, '=') + 1;
+      return g_ascii_strtoull (value + strspn (value, " \t\""), NULL, 10);
+    }
+    text += length;
+  }
+  return 0;
+}
+
+/* Behind the access of an extent line where its length begins, or NULL. */
+static const char *
+vmdk_find_length (const char *text)
+{
+  while (*text) {
+    const char *end = strchr (text, '\n'), *word = text + strspn (text, " \t");
+    const size_t n = strcspn (word, " \t\r\n=");
+    VmdkAccess access;
+    g_autofree char *first = g_strndup (word, n);
+    if (vmdk_is_blank (word[n]) && vmdk_access (first, &access)) {
+      return word + n + strspn (word + n, " \t");
+    }
+    if (end == NULL) {
+      return NULL;
+    }
+    text = end + 1;
+  }
+  return NULL;
+}
+
+char *
+vmdk_descriptor_resized (const char *text, uint64_t sectors)
+{
+  const char *length = vmdk_find_length (text), *cylinders = "ddb.geometry.cylinders";
+  const uint64_t heads = vmdk_descriptor_number (text, "ddb.geometry.heads"),
+                 track = vmdk_descriptor_number (text, "ddb.geometry.sectors");
+  if (length == NULL) {
+    return g_strdup (text);
+  }
+  const int before = (int) (length - text);
+  char *resized =
+      g_strdup_printf ("%.*s%" PRIu64 "%s", before, text, sectors, length + strspn (length, "0123456789"));
+  if (heads == 0 || heads > 255 || track == 0 || track > 255
+      || vmdk_descriptor_number (text, cylinders) == 0) {
+    return resized;
+  }
+  g_autofree char *plain = resized, *value = g_strdup_printf ("%" PRIu64, sectors / (heads * track));
+  return vmdk_descriptor_with (plain, cylinders, value, true);
+}

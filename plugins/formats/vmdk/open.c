@@ -297,6 +297,7 @@ static const TnFormatOps vmdk_ops = {
   .pack = vmdk_pack,
   .unpack = vmdk_unpack,
   .flush = vmdk_flush,
+  .resize = vmdk_resize,
   .check = vmdk_check,
   .info = vmdk_info,
   .info_specific = vmdk_info_specific,

@@ -11,6 +11,7 @@
  * write.c       reserve, commit, cancel
  * adopt.c       grains that are in the file already
  * unmap.c       zeroed grains and discards
+ * resize.c    the size of the disk
  * stream.c      streamOptimized: packing, and the order of its parts in the file
  * create.c, layout.c, measure.c, check.c, info.c
  *
@@ -74,6 +75,8 @@ int vmdk_descriptor_parse (VmdkDescriptor *d, char *text, const char *where, GEr
 void vmdk_descriptor_clear (VmdkDescriptor *d);
 /* The text with another value for @key (NULL: without the line); new lines go below "version". */
 char *vmdk_descriptor_with (const char *text, const char *key, const char *value, bool quoted);
+/* The text with another length for its one extent, and a geometry to match. */
+char *vmdk_descriptor_resized (const char *text, uint64_t sectors);
 /* Whether a file that begins so is a descriptor. */
 bool vmdk_descriptor_looks_right (const char *head, size_t length);
 
@@ -222,6 +225,9 @@ int vmdk_adopt (TnNode *node, uint64_t offset, uint64_t length, uint64_t place, 
 /* ---- unmap.c ---- */
 int vmdk_unmap (TnNode *node, uint64_t offset, uint64_t length, uint32_t flags, GError **error);
 int vmdk_make_empty (TnNode *node, GError **error);
+
+/* ---- resize.c ---- */
+int vmdk_resize (TnNode *node, uint64_t size, TnPrealloc prealloc, GError **error);
 
 /* ---- stream.c ---- */
 int vmdk_stream_new (Vmdk *v, GError **error);
