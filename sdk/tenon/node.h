@@ -388,7 +388,7 @@ TN_API void tn_node_set_size (TnNode *node, uint64_t size);
 /** Called by open(): what the image says of its backing file.  The core opens it afterwards, by policy. */
 TN_API void tn_node_set_backing (TnNode *node, const char *filename, const char *format);
 /** Called by open(): bytes that reserve() hands out at a time (cluster, grain, block); requests that allocate
- *  exclude each other within one unit. */
+ *  exclude each other within one unit.  At most 256 MiB. */
 TN_API void tn_node_set_allocation_unit (TnNode *node, uint32_t bytes);
 /** Called by open(): bytes that pack() encodes at a time, where that is not the allocation unit (qcow2's
  * subclusters are allocated one by one, but only whole clusters are compressed). */

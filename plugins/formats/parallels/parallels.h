@@ -29,7 +29,7 @@
 #define PARALLELS_MAGIC_EXT "WithouFreSpacExt"
 #define PARALLELS_HEADER_BYTES 64u
 #define PARALLELS_SECTOR 512u
-#define PARALLELS_MAX_TRACKS (INT32_MAX / 513u)
+#define PARALLELS_MAX_TRACKS ((256u << 20) / PARALLELS_SECTOR) /* what the core takes as a unit */
 #define PARALLELS_MAX_ENTRIES (INT32_MAX / 4u)
 #define PARALLELS_IN_USE 0x746f6e59u
 /* Closed by who keeps the format extension; 0: by who does not know of it. */

@@ -150,7 +150,7 @@ lz4_table_block (const Lz4 *z, uint64_t number, bool nowait, Lz4Block *block, GE
   next &= ~LZ4_TABLE_PLAIN;
   const uint64_t around = LZ4_LENGTH_FIELD + z->block_checksum;
   if (here < z->data_offset || next < here || next - here <= around || next - here - around > z->block_size
-      || (!z->writable && next > z->file_size))
+      || ((z->table || !z->writable) && next > z->file_size))
     return lz4_fail (z, error, EIO, "block %" PRIu64 " has an impossible place (offset %" PRIu64 ")", number,
                      here);
   block->offset = here + LZ4_LENGTH_FIELD;
