@@ -311,6 +311,34 @@ def test_tcp_and_activation():
         verdict(size.strip() == str(MIB).encode(), 'TCP', (size, server.end()))
 
 
+def listed(tool, *args):
+    status, out, text = run(tool, '--list', '-k', os.path.abspath('socket'), *args)
+    return status, out.decode(), text
+
+
+def test_list():
+    """--list, beside what qemu-nbd shows of the same server."""
+    make('l.qcow2', MIB, 'qcow2')
+    img('bitmap', '--add', 'l.qcow2', 'marked')
+    servers = [(NBD, '-x', 'one', '-D', 'a text', '-A', '-B', 'marked', 'l.qcow2')]
+    if shutil.which('qemu-nbd'):
+        servers.append(('qemu-nbd', '-r', '-x', 'two', '-D', 'text', '-A', '-B', 'marked', 'l.qcow2'))
+    for tool, *args in servers:
+        with Server(tool, '-t', '-k', os.path.abspath('socket'), *args, path='socket'):
+            status, out, text = listed(NBD)
+            lines = [line for line in out.splitlines() if 'transaction size' not in line]
+            verdict(status == 0 and 'allocation-depth' in out and 'marked' in out, f'--list: {tool}', out + str(text))
+            if shutil.which('qemu-nbd'):
+                theirs = [line for line in listed('qemu-nbd')[1].splitlines() if 'transaction size' not in line]
+                verdict(lines == theirs, f'--list is as qemu-nbd shows it: {tool}', f'{lines} {theirs}')
+            shown = json.loads(listed(NBD, '--output=json')[1])['exports']
+            verdict(len(shown) == 1 and shown[0]['size'] == MIB and 'base:allocation' in shown[0]['contexts'],
+                    f'--list --output=json: {tool}', shown)
+    status, _, text = listed(NBD)
+    verdict(status == 1 and 'cannot connect' in text and text.count('\n') == 1, '--list without a server', text)
+    verdict(listed(NBD, 'l.qcow2')[0] == 1, '--list takes no image')
+
+
 if not shutil.which('nbdinfo') or not shutil.which('qemu-img'):
     skip('tenon-nbd', 'libnbd-bin and qemu-utils are needed')
     finish()
@@ -322,5 +350,6 @@ test_pipelining()
 test_status()
 test_tools()
 test_command_line()
+test_list()
 test_tcp_and_activation()
 finish()

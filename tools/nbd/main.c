@@ -33,21 +33,28 @@ static const CliOption nbd_options[] = {
   { "pid-file", 0, "PATH", "write the process's number there once clients can connect", NULL },
   { "handshake-limit", 0, "SECONDS", "how long a client may take to choose an export (default: 10; 0: any)",
     NULL },
+  { "list", 'L', NULL, "show what the server at -k, or -b and -p, exports", NULL },
   { "verbose", 'v', NULL, "tell of clients that come and go", NULL },
   { 0 },
 };
+
+static int
+nbd_run (CliArgs *args)
+{
+  return cli_flag (args, "list") ? nbd_list (args) : nbd_serve (args);
+}
 
 static const CliCommand nbd_self = {
   .name = "tenon-nbd",
   .summary = "export disk images over the network block device protocol",
   .words = "FILE [FILE…]",
   .max_words = 64,
-  .standard = CLI_FORMAT | CLI_IMAGE_OPTS | CLI_OBJECT | CLI_UNTRUSTED | CLI_SANDBOX,
+  .standard = CLI_FORMAT | CLI_IMAGE_OPTS | CLI_OBJECT | CLI_UNTRUSTED | CLI_SANDBOX | CLI_OUTPUT,
   .options = nbd_options,
   .details =
       "The server ends with the last client unless -t is given, and at SIGINT, SIGTERM or SIGHUP.\n"
       "A socket that a service manager has opened (LISTEN_PID, LISTEN_FDS) is used when there is one.\n",
-  .run = nbd_serve,
+  .run = nbd_run,
   .prepare = nbd_prepare,
 };
 

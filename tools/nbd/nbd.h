@@ -11,6 +11,10 @@
 /* Runs until a signal, or until the last client has gone. */
 int nbd_serve (CliArgs *args);
 
+/* ---- list.c ---- */
+
+int nbd_list (CliArgs *args);
+
 /* ---- open.c ---- */
 
 /* Opens the image number @index of the command line as its options say. */

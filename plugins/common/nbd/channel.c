@@ -38,8 +38,11 @@ nbd_channel_pending (const NbdChannel *channel)
 void
 nbd_channel_close (NbdChannel *channel)
 {
-  if (channel->fd >= 0)
+  /* A poll that is under way in a ring may keep the socket open for a while: the other side is told now. */
+  if (channel->fd >= 0) {
+    shutdown (channel->fd, SHUT_RDWR);
     close (channel->fd);
+  }
   channel->fd = -1;
 }
 

@@ -209,6 +209,7 @@ take_info (const Answer *answer, void *opaque, GError **error)
     if (answer->length != 14)
       return malformed ("what it says of block sizes is malformed", error);
     offer->min_block = tn_load_be32 (answer->data + 2);
+    offer->preferred_block = tn_load_be32 (answer->data + 6);
     offer->max_block = tn_load_be32 (answer->data + 10);
     if (!is_power_of_two (offer->min_block) || offer->min_block > 65536
         || offer->max_block < offer->min_block)

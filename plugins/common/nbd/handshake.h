@@ -18,7 +18,7 @@ typedef struct NbdOffer {
   uint64_t size;
   uint16_t flags; /* NbdTransmissionFlags */
   bool structured, extended;
-  uint32_t min_block, max_block; /* 0: it did not say */
+  uint32_t min_block, preferred_block, max_block; /* 0: it did not say */
   bool has_allocation, has_bitmap;
   uint32_t allocation_id, bitmap_id;
 } NbdOffer;

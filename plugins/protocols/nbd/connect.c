@@ -99,13 +99,24 @@ nbd_client_connect (NbdClient *client, NbdOffer *offer, int64_t deadline, GError
 
 /* ---- Again ---- */
 
+/* The limits that the node was given still fit. */
+static bool
+blocks_fit (const NbdOffer *was, const NbdOffer *is)
+{
+  const uint32_t most_was = was->max_block ? was->max_block : NBD_MAX_PAYLOAD,
+                 most_is = is->max_block ? is->max_block : NBD_MAX_PAYLOAD;
+  return MAX (is->min_block, 1) <= MAX (was->min_block, 1)
+         && MIN (most_is, NBD_MAX_PAYLOAD) >= MIN (most_was, NBD_MAX_PAYLOAD);
+}
+
 /* What was promised when the node was opened still holds. */
 static bool
 is_the_same (const NbdOffer *was, const NbdOffer *is)
 {
-  return was->size == is->size && (was->flags & ~is->flags) == 0 && was->structured == is->structured
-         && was->extended == is->extended && (is->min_block <= was->min_block || was->min_block == 0)
-         && was->has_allocation == is->has_allocation && was->has_bitmap == is->has_bitmap;
+  return was->size == is->size && (was->flags & ~is->flags) == 0
+         && !(is->flags & ~was->flags & NBD_FLAG_READ_ONLY) && was->structured == is->structured
+         && was->extended == is->extended && blocks_fit (was, is) && was->has_allocation == is->has_allocation
+         && was->has_bitmap == is->has_bitmap;
 }
 
 static void
@@ -118,7 +129,9 @@ reconnect_main (void *opaque)
     nbd_channel_close (&client->channel);
     client->link = NBD_LINK_BROKEN;
   } else if (rc == 0 && !g_atomic_int_get (&client->cancel)) {
-    client->offer = offer;
+    /* All else stays as it was, since other threads read it. */
+    client->offer.allocation_id = offer.allocation_id;
+    client->offer.bitmap_id = offer.bitmap_id;
     nbd_link_up (client);
     return;
   } else {

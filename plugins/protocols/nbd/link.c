@@ -177,7 +177,8 @@ link_ready (int fd, short events, void *opaque)
 {
   NbdClient *client = opaque;
   bool broken = false;
-  if ((events & POLLIN) && !nbd_receive (client, &broken)) {
+  /* An error or a hang-up is found by receiving, too. */
+  if ((events & ~POLLOUT) && !nbd_receive (client, &broken)) {
     nbd_link_lost (client, broken);
     return;
   }
