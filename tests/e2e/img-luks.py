@@ -341,8 +341,54 @@ def cryptsetup_slots():
     verdict(not tries('new', '3') and tries('third', '1'), 'cryptsetup agrees on what is erased')
 
 
+def used_slots(path):
+    """Which key slots of version 2 are in use, as cryptsetup says."""
+    text = run('cryptsetup', 'luksDump', '--dump-json-metadata', path)[1]
+    return sorted(int(number) for number in json.loads(text)['keyslots'])
+
+
+def version_2_slots():
+    """The same for version 2, whose headers cryptsetup checks."""
+    def tries(key, slot):
+        return run('cryptsetup', 'open', '--test-passphrase', '--key-file', key, '--key-slot', slot, 'c2.luks')[0] == 0
+    made('an image of version 2 for key slots', 'luks', 'c2.luks', ',version=2,pbkdf=pbkdf2')
+    run(IO, *OBJECT, '-c', 'write -P 77 0 1M', '--image-opts', opts('c2.luks'))
+    status, text = amend('c2.luks', 'luks', 'state=active,new-secret=n,iter-time=5')
+    verdict(status == 0 and used_slots('c2.luks') == [0, 1], 'version 2: a secret is added', text)
+    verdict(tries('new', '1') and tries('pass', '0') and not tries('pass', '1'), 'version 2: cryptsetup opens both slots')
+    write('third', b'a third one')
+    status, _, text = run('cryptsetup', 'luksAddKey', '-q', '--key-file', 'new', '--pbkdf', 'pbkdf2',
+                          '--pbkdf-force-iterations', '1000', 'c2.luks', 'third')
+    verdict(status == 0 and used_slots('c2.luks') == [0, 1, 2], 'version 2: cryptsetup adds one to that', text)
+    status, text = amend('c2.luks', 'luks', 'state=active,new-secret=n,iter-time=5,keyslot=31,old-secret=n')
+    verdict(status == 0 and used_slots('c2.luks') == [0, 1, 2, 31] and tries('new', '31'), 'version 2: slot 31', text)
+    not_amended('version 2: a slot in use', 'c2.luks', 'luks', 'state=active,new-secret=n,keyslot=0', 'in use')
+    not_amended('version 2: a slot that is not there', 'c2.luks', 'luks', 'state=active,new-secret=n,keyslot=32', 'keyslot')
+    not_amended('version 2: a free slot', 'c2.luks', 'luks', 'state=inactive,keyslot=5', 'not in use')
+    run('cryptsetup', 'token', 'import', '--key-slot', '31', '--json-file', write('token', TOKEN), 'c2.luks')
+    status, text = amend('c2.luks', 'luks', 'state=inactive,old-secret=n')
+    verdict(status == 0 and used_slots('c2.luks') == [0, 2] and not tries('new', '1'), 'version 2: slots are erased', text)
+    found = json.loads(run('cryptsetup', 'luksDump', '--dump-json-metadata', 'c2.luks')[1])
+    verdict(found['tokens']['0']['mine'] == {'a': [1, 'b', None, True]} and found['tokens']['0']['keyslots'] == [],
+            'version 2: a token keeps what is its own', str(found['tokens']))
+    data = read('c2.luks')
+    with open('c2.luks', 'r+b') as image:
+        image.write(bytes(4096))
+    verdict(tries('third', '2'), 'version 2: the second copy says the same')
+    write('c2.luks', data)
+    status, text = amend('c2.luks', 'luks', 'state=inactive,keyslot=2')
+    verdict(status == 0 and used_slots('c2.luks') == [0], 'version 2: a slot of cryptsetup is erased', text)
+    not_amended('version 2: the last slot', 'c2.luks', 'luks', 'state=inactive,keyslot=0', '--force')
+    verdict(opens('c2.luks', 'luks', 's') and read('out.raw')[:1 << 20] == bytes([77]) * (1 << 20), 'version 2: the data is there')
+    status, text = amend('c2.luks', 'luks', 'state=inactive,keyslot=0', '--force')
+    verdict(status == 0 and used_slots('c2.luks') == [], 'version 2: the last slot is erased with --force', text)
+
+
+TOKEN = b'{"type": "a-test", "keyslots": ["31"], "mine": {"a": [1, "b", null, true]}}'
 key_slots('luks')
 key_slots('qcow2')
+if tool('cryptsetup'):
+    version_2_slots()
 if tool('cryptsetup'):
     cryptsetup_slots()
 else:

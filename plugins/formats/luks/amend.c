@@ -22,14 +22,13 @@ luks_amend (TnNode *node, const TnOptions *options, GError **error)
   Luks *s = tn_node_state (node);
   LuksChange change;
   int rc = refuse_others (s, options, error);
-  if (!rc && s->version != 1)
-    rc = luks_fail (s, error, ENOTSUP, "key slots of version 2 are changed with cryptsetup");
   if (!rc)
-    rc = luks_change_read (options, "", &change, error);
+    rc = luks_change_read (options, "", s->version == 1 ? LUKS1_SLOTS : LUKS2_SLOTS, &change, error);
   if (rc)
     return rc;
   g_autoptr (TnSecret) opened = s->secret_id ? tn_secret_get (s->secret_id, NULL) : NULL;
-  rc = luks1_change (s->header, 0, &change, opened, &s->v1, error);
+  rc = s->version == 1 ? luks1_change (s->header, 0, &change, opened, &s->v1, error)
+                       : luks2_change (s->header, &s->v2, luks_is_detached (s), &change, opened, error);
   luks_change_clear (&change);
   if (rc && error && *error && !strstr ((*error)->message, tn_node_filename (s->header)))
     g_prefix_error (error, "%s: ", tn_node_filename (s->header));

@@ -39,10 +39,10 @@ write_kdf (TnJson *json, const LuksKdf *kdf)
   write_base64 (json, "salt", kdf->salt, kdf->salt_length);
 }
 
-static void
-write_slot (TnJson *json, const LuksSlot *slot, const char *encryption)
+void
+luks2_write_slot (TnJson *json, const char *name, const LuksSlot *slot, const char *encryption)
 {
-  tn_json_object_begin (json, "0");
+  tn_json_object_begin (json, name);
   tn_json_string (json, "type", "luks2");
   tn_json_uint (json, "key_size", slot->key_bytes);
   tn_json_object_begin (json, "af");
@@ -104,7 +104,7 @@ make_text (const Luks2Params *params, const LuksSlot *slot, const LuksDigest *di
   g_autofree char *encryption = g_strdup_printf ("%s-%s", params->common.cipher.algorithm, mode);
   tn_json_object_begin (json, NULL);
   tn_json_object_begin (json, "keyslots");
-  write_slot (json, slot, encryption);
+  luks2_write_slot (json, "0", slot, encryption);
   tn_json_object_end (json);
   tn_json_object_begin (json, "tokens");
   tn_json_object_end (json);

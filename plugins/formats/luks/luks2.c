@@ -167,15 +167,24 @@ luks2_check (const Luks2 *header, uint64_t size, bool detached, GError **error)
 
 /* ---- The key ---- */
 
-static const LuksDigest *
-digest_of (const Luks2 *header, unsigned slot)
+const LuksDigest *
+luks2_digest_of (const Luks2 *header, unsigned slot, unsigned *number)
 {
   for (unsigned i = 0; i < LUKS2_SLOTS; i++) {
     const Luks2Digest *digest = &header->digests[i];
-    if (digest->used && (digest->slots & 1u << slot) && (digest->segments & 1u << header->segment))
+    if (digest->used && (digest->slots & 1u << slot) && (digest->segments & 1u << header->segment)) {
+      if (number)
+        *number = i;
       return &digest->digest;
+    }
   }
   return NULL;
+}
+
+static const LuksDigest *
+digest_of (const Luks2 *header, unsigned slot)
+{
+  return luks2_digest_of (header, slot, NULL);
 }
 
 static bool

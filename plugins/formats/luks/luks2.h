@@ -64,6 +64,24 @@ typedef struct Luks2Params {
 int luks2_write_new (TnNode *file, const Luks2Params *params, bool detached, const TnSecret *secret,
                      GError **error);
 
+/* The digest that says whether a slot holds the disk's key, and its number (or NULL). */
+const LuksDigest *luks2_digest_of (const Luks2 *header, unsigned slot, unsigned *number);
+
+/* A new slot, and the digest that it is for. */
+typedef struct Luks2Added {
+  unsigned id, digest;
+  LuksSlot slot;
+  char encryption[3 * LUKS_NAME + 1];
+} Luks2Added;
+
+void luks2_write_slot (TnJson *json, const char *name, const LuksSlot *slot, const char *encryption);
+/* The JSON text without the slots @removed (bits) and with @added, or NULL (luks2-edit.c). */
+int luks2_edit (const char *text, uint32_t removed, const Luks2Added *added, GString **out, GError **error);
+/* @opened: the secret that the image was opened with, or NULL.  *@header says what is on the disk afterwards,
+ * whether it fails or not (luks2-change.c). */
+int luks2_change (TnNode *file, Luks2 **header, bool detached, const LuksChange *change,
+                  const TnSecret *opened, GError **error);
+
 void luks2_describe (const Luks2 *header, TnJson *json);
 
 #endif

@@ -288,7 +288,7 @@ qcow2_crypt_check_amend (Qcow2 *q, const TnOptions *options, bool *wanted, GErro
   }
   /* What cannot be read is refused before anything is changed. */
   LuksChange change;
-  int ret = luks_change_read (options, PREFIX, &change, error);
+  int ret = luks_change_read (options, PREFIX, LUKS1_SLOTS, &change, error);
   if (ret == 0) {
     luks_change_clear (&change);
   }
@@ -301,7 +301,7 @@ qcow2_crypt_amend (Qcow2 *q, const TnOptions *options, GError **error)
   LuksChange change;
   Luks1 header;
   int ret = load_luks (q, &header, error);
-  if (ret < 0 || (ret = luks_change_read (options, PREFIX, &change, error)) < 0) {
+  if (ret < 0 || (ret = luks_change_read (options, PREFIX, LUKS1_SLOTS, &change, error)) < 0) {
     return ret;
   }
   g_autoptr (TnSecret) opened = q->secret_id ? tn_secret_get (q->secret_id, NULL) : NULL;

@@ -59,7 +59,8 @@ change_check (const LuksChange *change, bool has_time, const char *prefix, GErro
 }
 
 int
-luks_change_read (const TnOptions *options, const char *prefix, LuksChange *change, GError **error)
+luks_change_read (const TnOptions *options, const char *prefix, unsigned slots, LuksChange *change,
+                  GError **error)
 {
   const char *state = change_get (options, prefix, "state");
   uint64_t slot, time;
@@ -70,7 +71,7 @@ luks_change_read (const TnOptions *options, const char *prefix, LuksChange *chan
   change->activate = strcmp (state, "active") == 0;
   change->force = tn_options_bool (options, "force");
   if (change_number (options, prefix, "keyslot", &slot))
-    change->slot = (int) MIN (slot, LUKS1_SLOTS);
+    change->slot = (int) MIN (slot, slots);
   const bool has_time = change_number (options, prefix, "iter-time", &time);
   change->iter_time = has_time ? (uint32_t) CLAMP (time, 1, 600000) : DEFAULT_ITER_TIME;
   int rc = change_secret (options, prefix, "new-secret", &change->new_secret, error);
@@ -78,8 +79,9 @@ luks_change_read (const TnOptions *options, const char *prefix, LuksChange *chan
     rc = change_secret (options, prefix, "old-secret", &change->old_secret, error);
   if (!rc)
     rc = change_check (change, has_time, prefix, error);
-  if (!rc && change->slot >= LUKS1_SLOTS)
-    rc = change_refuse (error, prefix, "keyslot", "must be 0 to 7");
+  if (!rc && change->slot >= (int) slots)
+    rc =
+        change_refuse (error, prefix, "keyslot", slots == LUKS1_SLOTS ? "must be 0 to 7" : "must be 0 to 31");
   if (rc)
     luks_change_clear (change);
   return rc;

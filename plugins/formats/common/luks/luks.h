@@ -177,8 +177,9 @@ typedef struct LuksChange {
   TnSecret *old_secret, *new_secret; /* or NULL */
 } LuksChange;
 
-/* From options named @prefix + "state" and so on, as QEMU names them. */
-int luks_change_read (const TnOptions *options, const char *prefix, LuksChange *change, GError **error);
+/* From options named @prefix + "state" and so on, as QEMU names them; the header has @slots key slots. */
+int luks_change_read (const TnOptions *options, const char *prefix, unsigned slots, LuksChange *change,
+                      GError **error);
 void luks_change_clear (LuksChange *change);
 /* @opened: the secret that the image was opened with, or NULL.  @header says what is on the disk afterwards,
  * whether it fails or not. */
