@@ -4,6 +4,7 @@
 the image with after each step.  Images are made by either of them."""
 import json
 import os
+import re
 
 from imgtest import IMG, RNG, finish, img, read, refused, run, skip, tool, verdict
 
@@ -53,11 +54,15 @@ def compared(name, fmt, path):
     return alike(f'{name}: QEMU', 'qemu-img', fmt, path) and good
 
 
-def by_vhdiinfo(name, path, size):
-    if not tool('vhdiinfo'):
-        return skip(f'{name}: vhdiinfo', 'it is not installed (libvhdi-utils)')
-    done = run('vhdiinfo', path)
-    return verdict(done[0] == 0 and f'({size} bytes)'.encode() in done[1], f'{name}: vhdiinfo', said(done))
+def by_libyal(name, fmt, path, size):
+    """libvhdi and libvmdk say that the disk has that size."""
+    library = 'libvmdk' if fmt == 'vmdk' else 'libvhdi'
+    program = f'{library[3:]}info'
+    if not tool(program):
+        return skip(f'{name}: {program}', f'it is not installed ({library}-utils)')
+    done = run(program, path)
+    right = re.search(rb'Media size:?\s*:.*\((\d+) bytes\)', done[1])
+    return verdict(done[0] == 0 and right and int(right[1]) == size, f'{name}: {program}', said(done))
 
 
 def changed(name, fmt, path, size):
@@ -92,8 +97,8 @@ def resized(fmt, maker, options, *sizes):
         name = f'{title} to {size}'
         if not (changed(name, fmt, path, size) and written(name, fmt, path, size)):
             return False
-        if fmt in ('vpc', 'vhdx'):
-            by_vhdiinfo(name, path, size)
+        if fmt in ('vpc', 'vhdx', 'vmdk'):
+            by_libyal(name, fmt, path, size)
     os.unlink(path)
     if os.path.exists(f'disk-flat.{fmt}'):
         os.unlink(f'disk-flat.{fmt}')

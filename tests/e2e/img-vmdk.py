@@ -3,6 +3,8 @@
 """VMDK images: all subformats in both directions with QEMU, descriptors, parents, ESX extents, repairs, refusals."""
 import os
 import random
+import re
+import shutil
 import struct
 import zlib
 
@@ -49,6 +51,24 @@ def interchange(subformat, folder):
             run(tool['io'], '-f', 'vmdk', '-c', f'write -P {number + 7} {at} 512', path)
             other = writer if tool is reader else reader
             run(other['io'], '-f', 'vmdk', '-c', f'read -P {number + 7} {at} 512', path)
+
+
+def by_vmdkinfo(folder):
+    """libvmdk reads descriptors, headers and names of extents as they are meant."""
+    if not shutil.which('vmdkinfo'):
+        return
+    kinds = dict(zip(SUBFORMATS, ('Monolithic sparse', 'Monolithic flat', '2GB extent sparse', '2GB extent flat',
+                                  'Stream optimized')))
+    for subformat, kind in kinds.items():
+        for size in (5 << 20, (5 << 30) + 512):
+            path = create(OURS, os.path.join(folder, f'{subformat}-{size}.vmdk'), size, f'subformat={subformat}')
+            text = run('vmdkinfo', path)
+            expect(kind in text, f'vmdkinfo finds no {kind}:\n{text}')
+            sizes = [int(found) for found in re.findall(r'ize:.*\((\d+) bytes\)', text)]
+            count = -(-size // (2 << 30)) if 'twoGb' in subformat else 1
+            expect(sizes[0] == size and sum(sizes[1:]) == size and len(sizes) == count + 1, f'vmdkinfo finds {sizes}:\n{text}')
+            cid = re.search(r'Content identifier:\s*0x(\w+)', text)[1]
+            expect(f'CID={cid}'.encode() in whole(path)[:2048], f'vmdkinfo finds content id {cid}')
 
 
 def large(folder):
@@ -261,7 +281,7 @@ def main():
     for subformat in SUBFORMATS:
         for _ in range(2):
             tap.test(f'{subformat} in both directions', interchange, subformat)
-    for function in (large, zeroed_grain, parents, content_id, descriptors, outside, cowd, sesparse, stream, stream_parts,
+    for function in (by_vmdkinfo, large, zeroed_grain, parents, content_id, descriptors, outside, cowd, sesparse, stream, stream_parts,
                      repairs, options, headers):
         tap.test(function.__name__.replace('_', ' '), function)
     tap.end()
