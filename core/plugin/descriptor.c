@@ -230,7 +230,7 @@ check_kind (const Adoption *adoption, const TnClass *class, const TnKindInfo **k
     return fail (adoption,
                  "class '%s' is of kind %u, wanted %u to %u: install a newer Tenon, or correct the plugin's "
                  "source",
-                 class->name, class->kind, TN_KIND_FORMAT, TN_KIND_KDF);
+                 class->name, class->kind, TN_KIND_FORMAT, TN_KIND_LAST);
   if (class->major == (*kind)->major)
     return 0;
   bool too_new = class->major > (*kind)->major;

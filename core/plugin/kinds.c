@@ -8,6 +8,7 @@
 #include <tenon/export.h>
 #include <tenon/format.h>
 #include <tenon/protocol.h>
+#include <tenon/tls.h>
 
 #define NAME_MAX_LENGTH 63
 
@@ -21,6 +22,7 @@ static const TnKindInfo kinds[] = {
   { TN_KIND_CIPHER, "cipher", TN_CIPHER_MAJOR, TN_CIPHER_MINOR, sizeof (TnCipherOps) },
   { TN_KIND_DIGEST, "digest", TN_DIGEST_MAJOR, TN_DIGEST_MINOR, sizeof (TnDigestOps) },
   { TN_KIND_KDF, "kdf", TN_KDF_MAJOR, TN_KDF_MINOR, sizeof (TnKdfOps) },
+  { TN_KIND_TLS, "tls", TN_TLS_MAJOR, TN_TLS_MINOR, sizeof (TnTlsOps) },
 };
 
 const TnKindInfo *

@@ -61,7 +61,7 @@ static bool
 belongs_to_other_kind (TnRegistry *registry, TnKind kind, const char *name)
 {
   TnFound found;
-  for (unsigned other = TN_KIND_FORMAT; other <= TN_KIND_KDF; other++) {
+  for (unsigned other = TN_KIND_FORMAT; other <= TN_KIND_LAST; other++) {
     if (other == kind || !tn_kind_info (other))
       continue;
     scan_name (registry, other, name);

@@ -3,6 +3,7 @@
  */
 #include <tenon/cipher.h>
 #include <tenon/secret.h>
+#include <tenon/tls.h>
 
 #include <fcntl.h>
 #include <unistd.h>
@@ -199,6 +200,14 @@ tn_secret_define (const TnOptions *options, GError **error)
   return secret ? add (id, secret, error) : -EINVAL;
 }
 
+static int
+define_credentials (TnOptions *options, GError **error)
+{
+  g_autofree char *type = g_strdup (tn_options_get (options, "qom-type"));
+  tn_options_set (options, "qom-type", NULL);
+  return tn_tls_define (type, options, error);
+}
+
 int
 tn_secret_define_object (char *text, GError **error)
 {
@@ -209,8 +218,16 @@ tn_secret_define_object (char *text, GError **error)
   if (rc)
     return rc;
   const char *type = tn_options_get (options, "qom-type");
+  if (type && g_str_has_prefix (type, "tls-creds-"))
+    return define_credentials (options, error);
+  if (type && g_str_has_prefix (type, "authz-"))
+    return tn_fail (
+        error, TN_OPTION_ERROR, ENOTSUP,
+        "--object '%s' is not supported: with verify-peer=on, whoever has a certificate of the CA is let in",
+        type);
   if (g_strcmp0 (type, "secret") != 0)
-    return tn_fail (error, TN_OPTION_ERROR, ENOTSUP, "--object '%s' is not supported; only 'secret' is",
+    return tn_fail (error, TN_OPTION_ERROR, ENOTSUP,
+                    "--object '%s' is not supported; 'secret', 'tls-creds-x509' and 'tls-creds-psk' are",
                     type ? type : "");
   tn_options_set (options, "qom-type", NULL);
   rc = tn_secret_define (options, error);

@@ -29,7 +29,9 @@ typedef enum TnKind {
   TN_KIND_CODEC = 6,
   TN_KIND_CIPHER = 7,
   TN_KIND_DIGEST = 8,
-  TN_KIND_KDF = 9 /**< memory-hard key derivation */
+  TN_KIND_KDF = 9,  /**< memory-hard key derivation */
+  TN_KIND_TLS = 10, /**< TLS over sockets */
+  TN_KIND_LAST = TN_KIND_TLS
 } TnKind;
 
 /** How far a plugin vouches for its handling of hostile input. */
