@@ -161,7 +161,29 @@ def test_silent():
                 verdict(c.read(0, 16) == read('h.raw')[:16], 'a silent client is dropped, the next one served')
 
 
+def test_hoarders():
+    """Clients that ask for much and fetch nothing: together they hold no more than one server may, and give way."""
+    with open('m.raw', 'wb') as file:
+        file.truncate(32 * MIB)
+    with serve('-e', '0', '-f', 'raw', 'm.raw') as server:
+        hoarders = [Client() for _ in range(24)]
+        for c in hoarders:
+            c.sock.settimeout(60)
+            c.go()
+            c.sock.sendall(request(READ, 1, 0, 32 * MIB))
+        with Client() as c:
+            c.sock.settimeout(120)
+            c.go()
+            c.sock.sendall(c.request(WRITE, 0, 32 * MIB, data=bytes(32 * MIB)))
+            verdict(c.chunk()[2:] == ('simple', 0), 'a large write among clients that hoard is answered')
+            verdict(server.memory() < 330 << 10, 'memory of all connections is bounded', f'{server.memory()} KiB')
+        for c in hoarders:
+            c.sock.close()
+        verdict(server.end()[0] == 0, 'and it ends in good order')
+
+
 test_break_off()
 test_load()
+test_hoarders()
 test_silent()
 finish()

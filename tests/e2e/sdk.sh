@@ -165,7 +165,7 @@ refuse "a wrong magic" "$folder/format-example.so|0x12345678|wanted 0x4e4e4554" 
 variant size 's/\.size = sizeof (TnPlugin)/.size = 12/'
 refuse "a wrong size" "$folder/format-example.so|size 12|wanted" "$tool" manifest "$folder/format-example.so"
 variant kind 's/TN_KIND_FORMAT = 1/TN_KIND_FORMAT = 77/'
-refuse "a wrong kind" "$folder/format-example.so|kind 77|wanted 1 to 9" "$tool" manifest "$folder/format-example.so"
+refuse "a wrong kind" "$folder/format-example.so|kind 77|wanted 1 to 10" "$tool" manifest "$folder/format-example.so"
 
 # A function of a later SDK that this libtenon lacks: reported when loading, not by a crash when it is called.
 sed 's/tn_node_flush (/tn_node_flush_later (/' "$source/sdk/examples/format/example.c" > "$temp/later.c"

@@ -148,7 +148,7 @@ test_head (void)
   assert_refused (sample, "ABI 0.0", "rebuild it with this SDK");
   sample = sample_new ();
   sample->class.value.kind = 99;
-  assert_refused (sample, "kind 99", "wanted 1 to 9");
+  assert_refused (sample, "kind 99", "wanted 1 to 10");
   sample = sample_new ();
   sample->class.value.kind = 60;
   assert_refused (sample, "kind 60", "newer Tenon");

@@ -124,6 +124,10 @@ find_server (const CliArgs *args, TnOptions *options, GError **error)
   const int rc = cli_uint (args, "port", 1, 65535, &port, error);
   if (rc < 0)
     return rc;
+  if (cli_text (args, "tls-creds"))
+    tn_options_set (options, "tls-creds", cli_text (args, "tls-creds"));
+  if (cli_text (args, "tls-hostname"))
+    tn_options_set (options, "tls-hostname", cli_text (args, "tls-hostname"));
   if (path) {
     tn_options_set (options, "server.path", path);
     return 0;
@@ -137,9 +141,14 @@ static int
 ask (const TnOptions *options, Listing *listing, GError **error)
 {
   NbdChannel channel = { .fd = -1 };
-  const NbdTalk talk = { &channel, tn_clock_ns () + LIST_NS, NULL };
+  g_autoptr (TnTlsCredentials) credentials = NULL;
+  const int64_t deadline = tn_clock_ns () + LIST_NS;
   g_autofree char *server = nbd_address_text (options);
-  int rc = nbd_address_connect (options, &channel, talk.deadline, NULL, error);
+  int rc = nbd_address_credentials (options, &credentials, error);
+  if (rc < 0)
+    return rc;
+  const NbdTalk talk = { &channel, deadline, NULL, credentials, nbd_address_hostname (options) };
+  rc = nbd_address_connect (options, &channel, deadline, NULL, error);
   if (rc < 0) {
     g_prefix_error (error, "cannot connect to the %s: ", server);
     return rc;

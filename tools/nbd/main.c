@@ -34,6 +34,9 @@ static const CliOption nbd_options[] = {
   { "handshake-limit", 0, "SECONDS", "how long a client may take to choose an export (default: 10; 0: any)",
     NULL },
   { "list", 'L', NULL, "show what the server at -k, or -b and -p, exports", NULL },
+  { "tls-creds", 0, "ID", "credentials for TLS: id of an --object tls-creds-x509 or tls-creds-psk", NULL },
+  { "tls-hostname", 0, "NAME", "with --list: name that the server's certificate has to bear", NULL },
+  { "tls-authz", 0, "ID", "not supported", NULL },
   { "verbose", 'v', NULL, "tell of clients that come and go", NULL },
   { 0 },
 };

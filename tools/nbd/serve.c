@@ -73,6 +73,14 @@ start_server (Service *service, GError **error)
     rc = nbd_address (service->args, options, error);
   if (rc < 0)
     return rc;
+  if (cli_text (service->args, "tls-authz"))
+    return tn_fail (
+        error, TN_OPTION_ERROR, ENOTSUP,
+        "--tls-authz is not supported: with verify-peer=on, whoever has a certificate of the CA is let in");
+  if (cli_text (service->args, "tls-hostname"))
+    return tn_fail (error, TN_OPTION_ERROR, EINVAL, "--tls-hostname is for --list");
+  if (cli_text (service->args, "tls-creds"))
+    tn_options_set (options, "tls-creds", cli_text (service->args, "tls-creds"));
   tn_options_set_uint (options, "max-connections", most);
   tn_options_set_uint (options, "handshake-max-seconds", seconds);
   rc = tn_export_server_new ("nbd", options, &service->server, error);

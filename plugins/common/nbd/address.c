@@ -176,6 +176,33 @@ nbd_address_text (const TnOptions *options)
                           port ? port : DEFAULT_PORT_TEXT);
 }
 
+const char *
+nbd_address_hostname (const TnOptions *options)
+{
+  const char *name = tn_options_get (options, "tls-hostname");
+  return name || strcmp (kind (options), "inet") != 0 ? name : tn_options_get (options, "server.host");
+}
+
+int
+nbd_address_credentials (const TnOptions *options, TnTlsCredentials **credentials, GError **error)
+{
+  const char *id = tn_options_get (options, "tls-creds");
+  *credentials = NULL;
+  if (!id && tn_options_has (options, "tls") && tn_options_bool (options, "tls"))
+    return tn_fail (
+        error, TN_BLOCK_ERROR, EINVAL,
+        "TLS needs credentials: define some with --object tls-creds-x509,id=ID,dir=FOLDER and give "
+        "tls-creds=ID");
+  if (!id)
+    return 0;
+  const int rc = tn_tls_credentials_get (id, TN_TLS_CLIENT, credentials, error);
+  if (rc < 0 || nbd_address_hostname (options) || !tn_tls_credentials_need_hostname (*credentials))
+    return rc;
+  g_clear_pointer (credentials, tn_tls_credentials_unref);
+  return tn_fail (error, TN_BLOCK_ERROR, EINVAL,
+                  "the server's certificate cannot be checked without a name: give tls-hostname=NAME");
+}
+
 /* ---- Connecting ---- */
 
 static int

@@ -20,4 +20,9 @@ int nbd_address_check (const TnOptions *options, GError **error);
 int nbd_address_connect (const TnOptions *options, NbdChannel *channel, int64_t deadline, const int *cancel,
                          GError **error);
 
+/* The name that the server's certificate has to bear, or NULL. */
+const char *nbd_address_hostname (const TnOptions *options);
+/* The credentials that tls-creds names; *@credentials is NULL when TLS is not asked for. */
+int nbd_address_credentials (const TnOptions *options, TnTlsCredentials **credentials, GError **error);
+
 #endif

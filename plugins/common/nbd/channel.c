@@ -12,6 +12,8 @@ nbd_channel_receive (NbdChannel *channel, const struct iovec *iov, unsigned n)
 {
   struct msghdr message = { .msg_iov = (struct iovec *) iov, .msg_iovlen = n };
   ssize_t got;
+  if (channel->secret)
+    return tn_tls_receive (channel->tls, iov, n);
   do
     got = recvmsg (channel->fd, &message, MSG_DONTWAIT);
   while (got < 0 && errno == EINTR);
@@ -23,6 +25,8 @@ nbd_channel_send (NbdChannel *channel, const struct iovec *iov, unsigned n)
 {
   struct msghdr message = { .msg_iov = (struct iovec *) iov, .msg_iovlen = n };
   ssize_t sent;
+  if (channel->secret)
+    return tn_tls_send (channel->tls, iov, n);
   do
     sent = sendmsg (channel->fd, &message, MSG_DONTWAIT | MSG_NOSIGNAL);
   while (sent < 0 && errno == EINTR);
@@ -32,12 +36,14 @@ nbd_channel_send (NbdChannel *channel, const struct iovec *iov, unsigned n)
 bool
 nbd_channel_pending (const NbdChannel *channel)
 {
-  return false;
+  return channel->secret && tn_tls_pending (channel->tls);
 }
 
 void
 nbd_channel_close (NbdChannel *channel)
 {
+  g_clear_pointer (&channel->tls, tn_tls_end);
+  channel->secret = false;
   /* A poll that is under way in a ring may keep the socket open for a while: the other side is told now. */
   if (channel->fd >= 0) {
     shutdown (channel->fd, SHUT_RDWR);
@@ -115,4 +121,21 @@ nbd_channel_write_all (NbdChannel *channel, const void *buffer, size_t length, i
     done += (size_t) sent;
   }
   return 0;
+}
+
+int
+nbd_channel_start_tls (NbdChannel *channel, TnTlsCredentials *credentials, const char *hostname,
+                       int64_t deadline, const int *cancel, GError **error)
+{
+  short events = 0;
+  int rc = tn_tls_begin (credentials, channel->fd, hostname, &channel->tls, error);
+  if (rc < 0)
+    return rc;
+  while ((rc = tn_tls_handshake (channel->tls, &events, error)) == -EAGAIN) {
+    rc = nbd_channel_wait (channel, events, deadline, cancel);
+    if (rc < 0)
+      return fail_transfer (rc, error);
+  }
+  channel->secret = rc == 0;
+  return rc;
 }

@@ -128,13 +128,40 @@ greet (const NbdTalk *talk, bool *fixed, bool *no_zeroes, GError **error)
 }
 
 static int
+fail_tls_required (GError **error)
+{
+  return tn_fail (error, TN_BLOCK_ERROR, EACCES, "it requires TLS: give tls-creds=ID");
+}
+
+/* Nothing that was said before counts afterwards. */
+static int
+start_tls (const NbdTalk *talk, bool fixed, Answer *answer, GError **error)
+{
+  if (!talk->tls)
+    return 0;
+  const int rc = fixed ? ask (talk, NBD_OPT_STARTTLS, NULL, NULL, NULL, answer, error) : 0;
+  if (rc < 0)
+    return rc;
+  if (rc == 0)
+    return tn_fail (error, TN_BLOCK_ERROR, EACCES,
+                    "it does not offer TLS: leave out tls-creds to go without");
+  return nbd_channel_start_tls (talk->channel, talk->tls, talk->hostname, talk->deadline, talk->cancel,
+                                error);
+}
+
+static int
 agree_on_replies (const NbdTalk *talk, NbdOffer *offer, Answer *answer, GError **error)
 {
   int rc = ask (talk, NBD_OPT_EXTENDED_HEADERS, NULL, NULL, NULL, answer, error);
+  if (rc == 0 && answer->type == NBD_REP_ERR_TLS_REQD)
+    return fail_tls_required (error);
   offer->extended = rc > 0;
   if (rc == 0)
     rc = ask (talk, NBD_OPT_STRUCTURED_REPLY, NULL, NULL, NULL, answer, error);
   offer->structured = rc > 0;
+  /* With TLS 1.3 a server looks at the certificate when the client is done already. */
+  if (rc < 0 && talk->tls)
+    g_prefix_error (error, "through TLS, where it may have refused the certificate: ");
   return MIN (rc, 0);
 }
 
@@ -233,7 +260,7 @@ fail_refused (const char *name, const Answer *answer, GError **error)
   g_autofree char *text = g_utf8_make_valid ((const char *) answer->data, (gssize) MIN (answer->length, 200));
   g_strdelimit (text, "\r\n\t", ' ');
   if (type == NBD_REP_ERR_TLS_REQD)
-    return tn_fail (error, TN_BLOCK_ERROR, EACCES, "it requires TLS: give tls-creds=ID");
+    return fail_tls_required (error);
   return tn_fail (error, TN_BLOCK_ERROR, type == NBD_REP_ERR_UNKNOWN ? ENOENT : EACCES,
                   "it refuses the export '%s'%s%s", name, *text ? ": " : "", text);
 }
@@ -281,6 +308,8 @@ nbd_handshake (const NbdTalk *talk, const char *name, const char *bitmap, NbdOff
   bool fixed, no_zeroes;
   *offer = (NbdOffer){ 0 };
   int rc = greet (talk, &fixed, &no_zeroes, error);
+  if (rc == 0)
+    rc = start_tls (talk, fixed, answer, error);
   if (rc == 0 && fixed)
     rc = agree_on_replies (talk, offer, answer, error);
   if (rc == 0 && bitmap && !offer->structured)
@@ -342,6 +371,8 @@ nbd_handshake_list (const NbdTalk *talk, void (*visit) (const NbdListed *listed,
   int rc = greet (talk, &fixed, &no_zeroes, error);
   if (rc == 0 && !fixed)
     rc = tn_fail (error, TN_BLOCK_ERROR, ENOTSUP, "it cannot list its exports");
+  if (rc == 0)
+    rc = start_tls (talk, fixed, answer, error);
   if (rc == 0)
     rc = agree_on_replies (talk, &offer, answer, error);
   if (rc < 0)

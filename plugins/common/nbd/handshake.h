@@ -11,6 +11,8 @@ typedef struct NbdTalk {
   NbdChannel *channel;
   int64_t deadline; /* CLOCK_MONOTONIC, nanoseconds, for all of it */
   const int *cancel;
+  TnTlsCredentials *tls; /* or NULL: without */
+  const char *hostname;  /* of the server, for its certificate */
 } NbdTalk;
 
 /* What the server has agreed to. */

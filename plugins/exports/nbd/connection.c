@@ -25,6 +25,7 @@ free_ops (NbdConnection *c)
   while (c->free_ops) {
     NbdOp *op = c->free_ops;
     c->free_ops = op->next;
+    nbd_memory_give (c, op->capacity);
     free (op->buffer);
     g_free (op);
   }
@@ -73,6 +74,7 @@ nbd_connection_drop (NbdConnection *c, const char *why)
   if (c->dead)
     return;
   c->dead = true;
+  nbd_memory_forget (c);
   if (c->watched)
     tn_loop_watch_fd (c->server->loop, c->channel.fd, 0, NULL, NULL, NULL);
   g_clear_pointer (&c->deadline, tn_timer_free);
@@ -136,7 +138,7 @@ receive (NbdConnection *c)
 static bool
 wants_input (const NbdConnection *c)
 {
-  return !c->dead && !c->blocked && c->state != NBD_CLOSING;
+  return !c->dead && !c->blocked && c->state != NBD_CLOSING && c->state != NBD_TLS_HANDSHAKE;
 }
 
 static void
@@ -152,6 +154,8 @@ static void
 receive_and_handle (NbdConnection *c, bool readable)
 {
   handle (c);
+  /* What has been decrypted already wakes nobody. */
+  readable = readable || nbd_channel_pending (&c->channel);
   for (unsigned turn = 0; readable && turn < TURNS && wants_input (c); turn++) {
     readable = receive (c) || nbd_channel_pending (&c->channel);
     handle (c);
@@ -175,7 +179,7 @@ has_output (const NbdConnection *c)
 static void
 watch (NbdConnection *c)
 {
-  const short events = (wants_input (c) ? POLLIN : 0) | (has_output (c) ? POLLOUT : 0);
+  const short events = (wants_input (c) ? POLLIN : 0) | (has_output (c) ? POLLOUT : 0) | c->tls_events;
   if (events == c->watched)
     return;
   GError *error = NULL;
@@ -200,6 +204,8 @@ nbd_connection_work (NbdConnection *c, bool readable)
     c->again = false;
     if (!c->dead)
       receive_and_handle (c, readable);
+    if (!c->dead && c->state == NBD_TLS_HANDSHAKE && nbd_reply_flush_control (c))
+      nbd_secure_work (c);
     /* Replies that leave make room for what had been blocked. */
     if (!c->dead && nbd_reply_send (c) && c->blocked)
       c->again = true;
@@ -211,6 +217,8 @@ nbd_connection_work (NbdConnection *c, bool readable)
     nbd_connection_drop (c, NULL);
   if (!c->dead)
     watch (c);
+  if (wants_input (c) && nbd_channel_pending (&c->channel))
+    nbd_connection_work_soon (c);
   free_if_unused (c);
 }
 

@@ -14,9 +14,13 @@ server_open (TnExportServer *base, const TnOptions *options, GError **error)
                          .max_connections = most ? (unsigned) most : UINT_MAX,
                          .exports = g_ptr_array_new () };
   server->handshake_ns = (int64_t) tn_options_uint (options, "handshake-max-seconds") * 1000000000;
-  const int rc = nbd_listen (server, options, error);
+  const char *credentials = tn_options_get (options, "tls-creds");
+  int rc = credentials ? tn_tls_credentials_get (credentials, TN_TLS_SERVER, &server->tls, error) : 0;
+  if (rc == 0)
+    rc = nbd_listen (server, options, error);
   if (rc < 0) {
     nbd_listen_close (server);
+    tn_tls_credentials_unref (server->tls);
     g_ptr_array_unref (server->exports);
   }
   return rc;
@@ -50,6 +54,8 @@ server_close (TnExportServer *base)
   server->closing = true;
   nbd_listen_close (server);
   drop_connections (server, NULL);
+  tn_tls_credentials_unref (server->tls);
+  g_clear_pointer (&server->starving, tn_timer_free);
   g_ptr_array_unref (server->exports);
 }
 
@@ -157,6 +163,9 @@ static const TnOption server_options[] = {
     .value = "10",
     .max = 100000,
     .help = "how long a client may take to choose an export; 0: as long as it likes" },
+  { .name = "tls-creds",
+    .type = TN_OPTION_STRING,
+    .help = "id of the credentials for TLS, which clients then have to use" },
   { .name = NULL },
 };
 

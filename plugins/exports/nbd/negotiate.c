@@ -212,6 +212,8 @@ abort_option (NbdConnection *c)
 static void
 handle_option (NbdConnection *c, uint32_t option, const uint8_t *data, size_t length)
 {
+  if (!nbd_secure_allows (c, option))
+    return;
   switch (option) {
   case NBD_OPT_EXPORT_NAME:
     export_name (c, data, length);
@@ -223,7 +225,7 @@ handle_option (NbdConnection *c, uint32_t option, const uint8_t *data, size_t le
     list (c, length);
     break;
   case NBD_OPT_STARTTLS:
-    nbd_option_error (c, option, NBD_REP_ERR_POLICY, "TLS has not been set up for this server");
+    nbd_secure_option (c, length);
     break;
   case NBD_OPT_INFO:
   case NBD_OPT_GO:
@@ -318,5 +320,7 @@ nbd_negotiate (NbdConnection *c)
   }
   if (c->skip)
     return skip_rest (c);
+  if (c->state == NBD_TLS_HANDSHAKE)
+    return false;
   return c->state == NBD_CLIENT_FLAGS ? take_flags (c) : take_option (c);
 }

@@ -124,9 +124,8 @@ account (NbdConnection *c, size_t sent)
   }
 }
 
-/* False: nothing more can be sent now. */
-static bool
-send_control (NbdConnection *c)
+bool
+nbd_reply_flush_control (NbdConnection *c)
 {
   while (c->control->len > c->control_sent) {
     const struct iovec iov = { c->control->data + c->control_sent, c->control->len - c->control_sent };
@@ -147,7 +146,7 @@ bool
 nbd_reply_send (NbdConnection *c)
 {
   bool any = c->control->len > 0;
-  if (any && !send_control (c))
+  if (any && !nbd_reply_flush_control (c))
     return false;
   while (c->out_first) {
     struct iovec iov[IOV_BATCH];

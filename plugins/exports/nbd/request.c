@@ -25,15 +25,18 @@ void
 nbd_op_recycle (NbdOp *op)
 {
   NbdConnection *c = op->connection;
+  size_t given = op->extra_size;
   g_clear_pointer (&op->extra, g_free);
-  c->held -= op->capacity > NBD_KEPT_BUFFER ? op->capacity : 0;
-  if (op->capacity > NBD_KEPT_BUFFER) {
+  op->extra_size = 0;
+  if (op->capacity > NBD_KEPT_BUFFER || !nbd_memory_is_plenty (c->server)) {
+    given += op->capacity;
     g_clear_pointer (&op->buffer, free);
     op->capacity = 0;
   }
   op->next = c->free_ops;
   c->free_ops = op;
   c->n_ops--;
+  nbd_memory_give (c, given);
 }
 
 bool
@@ -42,6 +45,7 @@ nbd_op_reserve (NbdOp *op, size_t length)
   if (length > op->capacity) {
     const size_t capacity = length <= NBD_KEPT_BUFFER ? NBD_KEPT_BUFFER : length;
     free (op->buffer);
+    nbd_memory_give (op->connection, op->capacity);
     op->capacity = 0;
     op->buffer = NULL;
     if (posix_memalign ((void **) &op->buffer, BUFFER_ALIGNMENT, capacity) != 0) {
@@ -49,7 +53,7 @@ nbd_op_reserve (NbdOp *op, size_t length)
       return false;
     }
     op->capacity = capacity;
-    op->connection->held += capacity > NBD_KEPT_BUFFER ? capacity : 0;
+    nbd_memory_take (op->connection, capacity);
   }
   op->data = (struct iovec){ op->buffer, length };
   return true;
@@ -324,7 +328,7 @@ has_room (NbdConnection *c, const NbdRequestHeader *header)
 {
   const bool large = header->type == NBD_CMD_READ || header->type == NBD_CMD_WRITE;
   const uint64_t needed = large ? MIN (header->length, NBD_MAX_PAYLOAD) : CACHE_PIECE;
-  return c->n_ops == 0 || (c->n_ops < NBD_MAX_OPS && c->held + needed <= NBD_MAX_HELD);
+  return c->n_ops < NBD_MAX_OPS && nbd_memory_has_room (c, MAX (needed, NBD_KEPT_BUFFER));
 }
 
 /* What must not be kept is thrown away as it comes, and the request answered. */

@@ -8,7 +8,8 @@
  * call (reply.c).
  *
  * What a client can make the server hold is bounded per connection: NBD_MAX_OPS requests, NBD_MAX_HELD bytes
- * of their data.  Beyond that nothing more is received from it until replies have left.
+ * of their data.  Beyond that nothing more is received from it until replies have left.  All connections
+ * together are bounded, too (memory.c).
  */
 #ifndef NBD_SERVER_H
 #define NBD_SERVER_H
@@ -21,6 +22,7 @@
 #define NBD_IN_SIZE (64u << 10)
 #define NBD_MAX_OPS 128
 #define NBD_MAX_HELD (48u << 20)
+#define NBD_MAX_SERVER_HELD (256u << 20)
 #define NBD_MAX_OPTION (32u << 10) /* bytes of an option's data; less than NBD_IN_SIZE */
 #define NBD_KEPT_BUFFER (16u << 10)
 #define NBD_MAX_CONTEXTS 64
@@ -60,10 +62,13 @@ struct NbdServer {
   bool accepting, closing;
   TnTimer *pause; /* accepting goes on when it fires: descriptors had run out */
   unsigned max_connections, n_connections;
+  size_t held;        /* bytes that all connections hold */
+  unsigned n_starved; /* connections that wait for others to hold less */
+  TnTimer *starving;  /* fires when they have waited too long */
   int64_t handshake_ns;
   NbdConnection *connections;
-  GPtrArray *exports; /* of NbdExport, not owned */
-  struct NbdTls *tls; /* or NULL */
+  GPtrArray *exports;    /* of NbdExport, not owned */
+  TnTlsCredentials *tls; /* or NULL; with it, nothing goes without TLS */
 };
 
 typedef enum NbdState {
@@ -84,8 +89,10 @@ struct NbdConnection {
   bool working; /* in nbd_connection_work() */
   bool again;   /* it has to go round once more */
   bool blocked; /* a limit has been reached */
+  bool starved; /* the limit that all share */
   bool posted;  /* nbd_connection_work() is called soon */
   short watched;
+  short tls_events; /* what its handshake waits for */
   TnTimer *deadline;
 
   NbdExport *export;
@@ -125,6 +132,7 @@ struct NbdOp {
   struct iovec *out;
   unsigned n_out;
   void *extra; /* further parts of the reply; g_free() */
+  size_t extra_size;
 };
 
 /* ---- connection.c ---- */
@@ -151,6 +159,14 @@ bool nbd_negotiate (NbdConnection *connection);
 NbdExport *nbd_server_find (NbdServer *server, const uint8_t *name, size_t length);
 uint16_t nbd_export_flags (const NbdConnection *connection, const NbdExport *export);
 
+/* ---- secure.c: TLS ---- */
+
+/* Whether the option may be answered now; if not, it has been refused. */
+bool nbd_secure_allows (NbdConnection *connection, uint32_t option);
+void nbd_secure_option (NbdConnection *connection, size_t length);
+/* Goes on with the handshake once the answer to the option has left. */
+void nbd_secure_work (NbdConnection *connection);
+
 /* ---- context.c: metadata contexts ---- */
 
 void nbd_context_option (NbdConnection *connection, NbdOption option, const uint8_t *data, size_t length);
@@ -171,12 +187,24 @@ void nbd_op_end_with (NbdOp *op, struct iovec *out, unsigned n);
 /* In a coroutine: passes one request to the drive and waits for it. */
 int nbd_drive_call (NbdExport *export, unsigned what, uint64_t offset, uint64_t length, void *buffer);
 
+/* ---- memory.c ---- */
+
+/* False: the request has to wait; it is looked at again when there is more. */
+bool nbd_memory_has_room (NbdConnection *connection, size_t needed);
+/* The connection waits no more. */
+void nbd_memory_forget (NbdConnection *connection);
+void nbd_memory_take (NbdConnection *connection, size_t size);
+void nbd_memory_give (NbdConnection *connection, size_t size);
+bool nbd_memory_is_plenty (const NbdServer *server);
+
 /* ---- reply.c ---- */
 
 void nbd_reply_error (NbdOp *op, int errnum, const char *message);
 void nbd_reply_done (NbdOp *op);
 void nbd_reply_data (NbdOp *op);
 void nbd_reply_queue (NbdOp *op);
+/* Sends answers of the negotiation: true when none is left. */
+bool nbd_reply_flush_control (NbdConnection *connection);
 /* Sends what is due: true when something left. */
 bool nbd_reply_send (NbdConnection *connection);
 

@@ -119,6 +119,8 @@ nbd_status_main (void *opaque)
   gsize length;
   op->extra = g_byte_array_steal (answer.bytes, &length);
   g_byte_array_unref (answer.bytes);
+  op->extra_size = length;
+  nbd_memory_take (c, length);
   op->own_out[0] = (struct iovec){ op->extra, length };
   nbd_op_end_with (op, op->own_out, 1);
 }

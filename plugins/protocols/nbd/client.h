@@ -76,8 +76,9 @@ struct NbdClient {
   TnNode *node;
   TnLoop *loop;
   TnOptions *options;
-  char *server; /* for messages */
-  char *bitmap; /* the metadata context of x-dirty-bitmap, or NULL */
+  char *server;          /* for messages */
+  char *bitmap;          /* the metadata context of x-dirty-bitmap, or NULL */
+  TnTlsCredentials *tls; /* or NULL */
   NbdOffer offer;
   bool read_only;
   int64_t reconnect_ns, open_ns;

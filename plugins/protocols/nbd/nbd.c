@@ -81,6 +81,7 @@ static void
 client_free (NbdClient *client)
 {
   tn_options_free (client->options);
+  tn_tls_credentials_unref (client->tls);
   g_free (client->server);
   g_free (client->bitmap);
   g_free (client->rx.buffer);
@@ -140,22 +141,16 @@ set_limits (const NbdClient *client)
 }
 
 static int
-check_options (const TnOptions *options, GError **error)
-{
-  if (tn_options_bool (options, "tls") || tn_options_has (options, "tls-creds"))
-    return tn_fail (error, TN_BLOCK_ERROR, ENOTSUP, "TLS is not supported yet: use nbd:// without tls-creds");
-  return nbd_address_check (options, error);
-}
-
-static int
 nbd_open (TnNode *node, const TnOptions *options, uint32_t flags, GError **error)
 {
   NbdClient **state = tn_node_state (node);
-  int rc = check_options (options, error);
+  int rc = nbd_address_check (options, error);
   if (rc < 0)
     return rc;
   NbdClient *client = client_new (node, options, flags);
-  rc = nbd_client_connect (client, &client->offer, tn_clock_ns () + client->open_ns, error);
+  rc = nbd_address_credentials (options, &client->tls, error);
+  if (rc == 0)
+    rc = nbd_client_connect (client, &client->offer, tn_clock_ns () + client->open_ns, error);
   if (rc == 0)
     rc = check_server (client, error);
   if (rc < 0) {
