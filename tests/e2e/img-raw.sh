@@ -143,7 +143,7 @@ refused 1 "missing.raw" convert -n a.raw missing.raw
 refused 1 "smaller" convert -n a.raw plain.raw
 refused 1 "nosuch/x.raw" convert a.raw nosuch/x.raw
 refused 1 "needs id" convert --object secret,data=x a.raw x.raw
-refused 1 "only 'secret'" convert --object tls-creds,id=t a.raw x.raw
+refused 1 "'tls-creds' is not supported" convert --object tls-creds,id=t a.raw x.raw
 refused 1 "is not a size" resize -f raw new.raw big
 refused 1 "--shrink" resize -f raw new.raw -5M
 refused 1 "only 10485760 bytes" resize -f raw --shrink new.raw -50M
