@@ -306,11 +306,22 @@ share_extents (const TnExtent *extents, size_t n, TnNode *leaf, uint64_t from, G
   return 0;
 }
 
+/* Asked before anything is reserved: taking that back would leave the places in another order. */
+static bool
+may_share (TnNode *leaf, const TnNode *node)
+{
+  TnNode *below = node->file;
+  while (below && below->is_format)
+    below = below->file;
+  return below && !below->is_filter
+         && below->class == leaf->class && leaf->protocol.share_range (leaf, 0, below, 0, 0, NULL) == 0;
+}
+
 int64_t
 tn_cow_share (TnNode *node, uint64_t offset, uint64_t length, TnNode *leaf, uint64_t from, GError **error)
 {
   uint64_t unit = MAX (node->unit, 1), start = offset, end = tn_round_down (offset + length, unit);
-  if (offset % unit || end <= offset || !node->format.reserve)
+  if (offset % unit || end <= offset || !node->format.reserve || !may_share (leaf, node))
     return -ENOTSUP;
   while (offset < end) {
     TnExtent extents[MAX_EXTENTS];

@@ -33,15 +33,6 @@ append (void **head, void **tail, TnCoroutine *waiter)
   *tail = waiter;
 }
 
-static void
-prepend (void **head, void **tail, TnCoroutine *waiter)
-{
-  waiter->next = *head;
-  *head = waiter;
-  if (!*tail)
-    *tail = waiter;
-}
-
 static TnCoroutine *
 take (void **head, void **tail)
 {
@@ -61,6 +52,7 @@ change (uint32_t *state, uint32_t from, uint32_t to)
   return __atomic_compare_exchange_n (state, &from, to, false, __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE);
 }
 
+/* Passes those that wait: it holds the lock for a moment only and lets nothing happen in another order. */
 bool
 tn_co_mutex_trylock (TnCoMutex *mutex)
 {
@@ -74,66 +66,99 @@ tn_co_mutex_trylock (TnCoMutex *mutex)
   return true;
 }
 
-/* Called with the spin lock: the lock becomes the caller's, or known to have a waiter. */
+/* Called with the spin lock: the lock becomes the caller's, or is known to have a waiter. */
 static bool
 lock_or_be_waited_for (TnCoMutex *mutex)
 {
-  while (!tn_co_mutex_trylock (mutex)) {
+  for (;;) {
     uint32_t state = __atomic_load_n (&mutex->state, __ATOMIC_ACQUIRE);
 
-    if ((state & LOCKED) && ((state & WAITED_FOR) || change (&mutex->state, state, state | WAITED_FOR)))
+    if (state & WAITED_FOR)
       return false;
+    if (change (&mutex->state, state, state ? state | WAITED_FOR : LOCKED))
+      return !state;
   }
+}
+
+/* Called with the spin lock by the longest waiter, which stays the longest if somebody has passed it. */
+static bool
+lock_at_last (TnCoMutex *mutex, TnCoroutine *self)
+{
+  if (self->turn == TN_TURN_OWNER)
+    return true;
+  if (!tn_co_mutex_trylock (mutex)) {
+    self->turn = TN_TURN_PASSED_OVER;
+    return false;
+  }
+  take (&mutex->head, &mutex->tail);
+  if (!mutex->head)
+    __atomic_and_fetch (&mutex->state, ~(uint32_t) WAITED_FOR, __ATOMIC_RELAXED);
   return true;
 }
 
-/* Who came first waits first, also after having been passed over. */
-static bool
-lock_or_wait (TnCoMutex *mutex, bool passed_over)
-{
-  TnCoroutine *self = tn_co_self ();
-  bool locked;
-
-  spin_lock (&mutex->spin);
-  locked = lock_or_be_waited_for (mutex);
-  if (!locked) {
-    self->next_owner = passed_over;
-    (passed_over ? prepend : append) (&mutex->head, &mutex->tail, self);
-  }
-  spin_unlock (&mutex->spin);
-  return locked;
-}
-
 /*
- * The lock is not simply handed to the longest waiter: until that one runs, everybody else would have to
- * wait as well although nobody uses it, and a queue that formed once would never end.  Only a waiter that
- * woke up in vain gets it handed over.
+ * The lock is not simply handed to the longest waiter: until that one runs, trylock() would fail although
+ * nobody uses the lock, and a queue that formed once would never end.  Only a waiter that woke up in vain
+ * gets it handed over.  Nobody who waits is passed by another one who would wait: what is done under the lock
+ * is done in the order in which it was asked for.
  */
 void
 tn_co_mutex_lock (TnCoMutex *mutex)
 {
-  if (tn_co_mutex_trylock (mutex) || lock_or_wait (mutex, false))
+  TnCoroutine *self;
+  bool locked;
+
+  if (change (&mutex->state, 0, LOCKED))
     return;
-  tn_co_yield ();
-  if (tn_co_mutex_trylock (mutex) || lock_or_wait (mutex, true))
-    return;
-  tn_co_yield ();
+  self = tn_co_self ();
+  spin_lock (&mutex->spin);
+  locked = lock_or_be_waited_for (mutex);
+  if (!locked) {
+    self->turn = TN_TURN_WAITS;
+    append (&mutex->head, &mutex->tail, self);
+  }
+  spin_unlock (&mutex->spin);
+
+  while (!locked) {
+    tn_co_yield ();
+    spin_lock (&mutex->spin);
+    locked = lock_at_last (mutex, self);
+    spin_unlock (&mutex->spin);
+  }
+}
+
+/* Called with the spin lock: gives up the lock, which is waited for.  Whom to wake. */
+static TnCoroutine *
+pass_on (TnCoMutex *mutex)
+{
+  TnCoroutine *first = mutex->head;
+
+  if (first->turn == TN_TURN_PASSED_OVER) {
+    take (&mutex->head, &mutex->tail);
+    first->turn = TN_TURN_OWNER;
+    if (!mutex->head)
+      __atomic_store_n (&mutex->state, LOCKED, __ATOMIC_RELEASE);
+    return first;
+  }
+  __atomic_store_n (&mutex->state, WAITED_FOR, __ATOMIC_RELEASE);
+  if (first->turn == TN_TURN_WOKEN)
+    return NULL;
+  first->turn = TN_TURN_WOKEN;
+  return first;
 }
 
 void
 tn_co_mutex_unlock (TnCoMutex *mutex)
 {
   TnCoroutine *waiter;
-  uint32_t state;
 
   if (change (&mutex->state, LOCKED, 0))
     return;
   spin_lock (&mutex->spin);
-  waiter = take (&mutex->head, &mutex->tail);
-  state = (mutex->head ? WAITED_FOR : 0) | (waiter->next_owner ? LOCKED : 0);
-  __atomic_store_n (&mutex->state, state, __ATOMIC_RELEASE);
+  waiter = pass_on (mutex);
   spin_unlock (&mutex->spin);
-  tn_co_wake (waiter);
+  if (waiter)
+    tn_co_wake (waiter);
 }
 
 void

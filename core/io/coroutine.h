@@ -16,6 +16,14 @@ typedef enum TnCoState {
 } TnCoState;
 
 /* Lies at the top of its own stack. */
+/* Of a coroutine that waits for a lock. */
+typedef enum TnTurn {
+  TN_TURN_WAITS,
+  TN_TURN_WOKEN,       /* the first; it is about to run and to take the lock, unless somebody passes it */
+  TN_TURN_PASSED_OVER, /* the first; it found the lock taken, and gets it handed over */
+  TN_TURN_OWNER
+} TnTurn;
+
 struct TnCoroutine {
   TnLoopTask task; /* in its loop's ready list or inbox */
   TnContext context;
@@ -26,7 +34,7 @@ struct TnCoroutine {
   TnCoroutine *next;    /* in a pool, or among the waiters of a lock or a queue */
   TnStack stack;
   bool ended;
-  bool next_owner; /* of the lock that it waits for: whoever unlocks hands it over */
+  uint8_t turn; /* TnTurn */
   _Atomic uint32_t state;
 };
 

@@ -155,8 +155,8 @@ TN_API void tn_co_wake (TnCoroutine *coroutine);
 TN_API void tn_co_sleep (int64_t ns);
 
 /** A lock for coroutines of any loop.  Zero-filled memory is an unlocked one.  Needs no
- *  destruction.  Waiters come in their order; who comes while it is free may pass a waiter that is
- *  about to run, but each waiter only once. */
+ *  destruction.  Those that wait get it in their order; tn_co_mutex_trylock() may pass them, but each one
+ *  of them once only. */
 typedef struct TnCoMutex {
   uint32_t state;
   uint32_t spin;

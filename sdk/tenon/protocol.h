@@ -98,7 +98,7 @@ typedef struct TnProtocolOps {
   int (*reopen) (TnNode *node, const TnOptions *options, uint32_t flags, GError **error);
   char *(*info_specific) (TnNode *node, GError **error);
   /** As copy_range(), but only where both nodes can share what is stored: no byte is moved, and either all
-   * of @length is shared or nothing.  -ENOTSUP otherwise. */
+   * of @length is shared or nothing.  -ENOTSUP otherwise.  @length 0 asks whether trying is worth it: 0. */
   int64_t (*share_range) (TnNode *from, uint64_t from_offset, TnNode *to, uint64_t to_offset, uint64_t length,
                           GError **error);
 } TnProtocolOps;

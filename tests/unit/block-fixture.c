@@ -314,6 +314,8 @@ mem_share_range (TnNode *from, uint64_t from_offset, TnNode *to, uint64_t to_off
                  GError **error)
 {
   MemDisk *disk = disk_of (to);
+  if (!length)
+    return disk->shares ? 0 : -ENOTSUP;
   if (!disk->shares || ++disk->shared_calls % disk->shares == 0 || (from_offset | to_offset | length) % 4096)
     return -ENOTSUP;
   g_autofree uint8_t *bytes = g_malloc (length);

@@ -392,8 +392,8 @@ fair_main (void *opaque)
 static void
 test_mutex_fair (TnLoop *loop)
 {
-  Fair fair = { .order = g_string_new (NULL), .left = 5 };
-  FairWaiter waiters[5];
+  Fair fair = { .order = g_string_new (NULL), .left = 6 };
+  FairWaiter waiters[6];
 
   g_assert_true (tn_co_mutex_trylock (&fair.mutex));
   for (int i = 0; i < 5; i++) {
@@ -402,7 +402,9 @@ test_mutex_fair (TnLoop *loop)
   }
   g_assert_cmpstr (fair.order->str, ==, "");
   tn_co_mutex_unlock (&fair.mutex);
-  /* The first waiter has not run yet: it can be passed, once. */
+  /* The first waiter has not run yet: it can be passed, once, but not by who comes to wait. */
+  waiters[5] = (FairWaiter){ &fair, 'f' };
+  tn_co_start (fair_main, &waiters[5]);
   g_assert_true (tn_co_mutex_trylock (&fair.mutex));
   for (int i = 0; i < 3; i++)
     tn_loop_iterate (loop, false);
@@ -411,7 +413,7 @@ test_mutex_fair (TnLoop *loop)
   g_assert_false (tn_co_mutex_trylock (&fair.mutex));
   while (fair.left > 0)
     tn_loop_iterate (loop, true);
-  g_assert_cmpstr (fair.order->str, ==, "abcde");
+  g_assert_cmpstr (fair.order->str, ==, "abcdef");
   g_assert_true (tn_co_mutex_trylock (&fair.mutex));
   tn_co_mutex_unlock (&fair.mutex);
   g_string_free (fair.order, TRUE);

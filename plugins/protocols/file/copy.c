@@ -5,6 +5,7 @@
 #include <linux/fs.h>
 #include <sys/ioctl.h>
 #include <sys/stat.h>
+#include <sys/statfs.h>
 #include <unistd.h>
 
 typedef struct FileCopy {
@@ -32,7 +33,8 @@ file_clone (FileCopy *copy)
                                     .src_length = copy->length,
                                     .dest_offset = copy->to_offset };
 
-  if (file_lacks (copy->to, FILE_LACKS_CLONE) || fstat (copy->from->fd, &st) < 0 || st.st_blksize <= 0)
+  if (file_lacks (copy->to, FILE_LACKS_CLONE) || copy->length == 0 || fstat (copy->from->fd, &st) < 0
+      || st.st_blksize <= 0)
     return -ENOTSUP;
   if (copy->from_offset % (uint64_t) st.st_blksize != 0 || copy->to_offset % (uint64_t) st.st_blksize != 0
       || copy->length % (uint64_t) st.st_blksize != 0)
@@ -42,6 +44,25 @@ file_clone (FileCopy *copy)
   if (errno == EOPNOTSUPP || errno == ENOTTY || errno == EXDEV)
     file_set_lacks (copy->to, FILE_LACKS_CLONE);
   return -ENOTSUP;
+}
+
+/* Whether trying is worth it: both lie in one file system, of a kind that can. */
+static bool
+file_may_share (const FileCopy *copy)
+{
+  static const uint32_t kinds[] = {
+    0x9123683e, 0x58465342, 0xca451a4e, 0x7461636f, 0x2fc12fc1, 0x794c7630, 0x6969
+  }; /* btrfs, xfs, bcachefs, ocfs2, zfs, overlayfs, nfs */
+  struct statfs fs;
+  struct stat a, b;
+
+  if (file_lacks (copy->to, FILE_LACKS_CLONE) || fstat (copy->from->fd, &a) < 0
+      || fstat (copy->to->fd, &b) < 0 || a.st_dev != b.st_dev || fstatfs (copy->to->fd, &fs) < 0)
+    return false;
+  for (unsigned i = 0; i < G_N_ELEMENTS (kinds); i++)
+    if ((uint32_t) fs.f_type == kinds[i])
+      return true;
+  return false;
 }
 
 static int64_t
@@ -128,5 +149,7 @@ file_share_range (TnNode *from, uint64_t from_offset, TnNode *to, uint64_t to_of
 {
   FileCopy copy = { tn_node_state (from), tn_node_state (to), from_offset, to_offset, length, 0 };
 
+  if (length == 0)
+    return file_may_share (&copy) ? 0 : -ENOTSUP;
   return file_transfer (&copy, file_share_work, error);
 }
