@@ -28,25 +28,27 @@ def request(command, cookie, offset, length, data=b''):
     return struct.pack('>IHHQQI', 0x25609513, 0, command, cookie, offset, length) + data
 
 
-def conversation(rng):
-    """All that a client says, from its flags to some requests; now and then with a byte changed."""
+def conversation(rng, tame=False):
+    """All that a client says, from its flags to some requests; now and then with a byte changed.  A tame one changes
+    none of its requests, which then write to the first MiB only."""
     text = struct.pack('>I', 3) + option(STRUCTURED) + option(LIST) + option(SET_META, bytes(4) + struct.pack('>II', 1, 15)
                                                                              + b'base:allocation')
     text += option(GO, bytes(6))
+    negotiation = len(text)
     for cookie in range(5):
         what = rng.choice((READ, READ, WRITE, STATUS))
-        text += request(what, cookie, rng.randrange(MIB), 4096, bytes(4096) if what == WRITE else b'')
+        text += request(what, cookie, rng.randrange(MIB - 4096), 4096, bytes(4096) if what == WRITE else b'')
     text = bytearray(text)
     if rng.random() < 0.5:
-        text[rng.randrange(len(text))] ^= 1 << rng.randrange(8)
+        text[rng.randrange(negotiation if tame else len(text))] ^= 1 << rng.randrange(8)
     return bytes(text)
 
 
-def break_off(rng):
+def break_off(rng, tame=False):
     with socket.socket(socket.AF_UNIX) as sock:
         sock.settimeout(60)
         sock.connect('socket')
-        text = conversation(rng)
+        text = conversation(rng, tame)
         sock.sendall(text[:rng.randrange(len(text) + 1)])
         if rng.random() < 0.3:
             try:
@@ -121,7 +123,7 @@ def test_load():
         rng = random.Random(7)
         while not stop.is_set():
             try:
-                break_off(rng)
+                break_off(rng, tame=True)
             except OSError:
                 pass
 
