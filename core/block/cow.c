@@ -61,8 +61,11 @@ copy_edge (TnNode *node, const Run *run, const Edge *edge, GError **error)
   for (uint64_t done = 0; done < edge->length && !rc;) {
     uint64_t length = MIN (edge->length - done, TN_CHUNK), offset = edge->start + done;
     rc = read_old (node, offset, length, buffer, error);
-    if (!rc)
-      rc = tn_node_write (run->source, run->source_offset + (offset - run->start), buffer, length, error);
+    if (!rc) {
+      struct iovec iov = { buffer, length };
+      rc = tn_node_do (run->source, TN_REQUEST_WRITE, run->source_offset + (offset - run->start), length,
+                       &iov, 1, TN_EVENT_COW_WRITE << TN_REQUEST_EVENT_SHIFT, error);
+    }
     done += length;
   }
   free (buffer);

@@ -110,7 +110,7 @@ void
 tn_node_settle (TnNode *node)
 {
   uint32_t flags = tn_node_flags_now (node);
-  if (node->is_filter && node->file)
+  if (node->is_filter && node->file && node->opening)
     node->size = tn_node_size_now (node->file);
   settle_limits (node);
   if (node->is_format) {

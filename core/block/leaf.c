@@ -189,8 +189,8 @@ leaf_io (TnNode *leaf, TnRequestOp op, uint64_t offset, uint64_t length, const s
   Wait wait = { 0 };
   TnRequest request;
   request.op = op;
-  request.reserved = 0;
-  request.flags = flags;
+  request.event = (uint8_t) (flags >> TN_REQUEST_EVENT_SHIFT);
+  request.flags = (uint16_t) flags;
   request.iov = iov;
   request.n_iov = n_iov;
   request.offset = offset;
@@ -228,11 +228,12 @@ leaf_flush (TnNode *leaf)
 
 /* ---- Bending ---- */
 
-/* Of a request's flags those that its parts carry. */
+/* Of a request's flags those that its parts carry, and what it is for. */
 static uint32_t
 part_flags (const TnNode *leaf, const TnRequest *request)
 {
-  return leaf->protocol.flags & TN_PROTOCOL_FUA ? request->flags & TN_REQUEST_FUA : 0;
+  const uint32_t event = (uint32_t) request->event << TN_REQUEST_EVENT_SHIFT;
+  return leaf->protocol.flags & TN_PROTOCOL_FUA ? event | (request->flags & TN_REQUEST_FUA) : event;
 }
 
 /* How many bytes from @skip on go into one request, whole blocks of them. */

@@ -18,6 +18,20 @@ tn_node_need_writable (TnNode *node, const char *what, GError **error)
                   what);
 }
 
+/* ---- Breakpoints ---- */
+
+int
+tn_node_breakpoint (TnNode *node, TnBreakAction action, const char *event, const char *tag, GError **error)
+{
+  for (TnNode *at = node; at; at = at->file)
+    if (!at->is_format && at->protocol.breakpoint)
+      return at->protocol.breakpoint (at, action, event, tag, error);
+  return tn_fail (error, TN_BLOCK_ERROR, ENOTSUP,
+                  "'%s' is not opened through a filter that can stop requests: open it as "
+                  "blkdebug:CONFIG:IMAGE",
+                  tn_node_filename (node));
+}
+
 /* ---- Size ---- */
 
 typedef struct Resize {

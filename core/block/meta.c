@@ -51,6 +51,7 @@ struct TnMetaCache {
   Domain *domain;
   TnMetaCache *next; /* in the domain */
   char *name;
+  uint32_t load_flags, update_flags; /* what its requests are for */
   uint32_t slice_size;
   uint64_t budget;
   size_t n_slices;
@@ -237,16 +238,17 @@ gather_run (const GPtrArray *slices, guint first, struct iovec *iov)
 }
 
 static void
-write_run (Domain *domain, TnBatch *batch, uint64_t offset, const struct iovec *iov, unsigned n)
+write_run (Domain *domain, TnBatch *batch, uint64_t offset, const struct iovec *iov, unsigned n,
+           uint32_t flags)
 {
   uint64_t length = 0;
   for (unsigned i = 0; i < n; i++)
     length += iov[i].iov_len;
   if (tn_co_self ()) {
-    tn_batch_submit (batch, domain->node, TN_REQUEST_WRITE, offset, iov, n, 0, length, 0);
+    tn_batch_submit (batch, domain->node, TN_REQUEST_WRITE, offset, iov, n, 0, length, flags);
     return;
   }
-  int rc = tn_node_do (domain->node, TN_REQUEST_WRITE, offset, length, iov, n, 0, NULL);
+  int rc = tn_node_do (domain->node, TN_REQUEST_WRITE, offset, length, iov, n, flags, NULL);
   if (rc && !batch->result)
     batch->result = rc;
 }
@@ -260,7 +262,8 @@ write_level (Domain *domain, uint32_t level, GError **error)
   for (guint i = 0; i < slices->len;) {
     struct iovec iov[MAX_RUN_SLICES];
     unsigned n = gather_run (slices, i, iov);
-    write_run (domain, &batch, ((TnMetaSlice *) slices->pdata[i])->offset, iov, n);
+    const TnMetaSlice *head = slices->pdata[i];
+    write_run (domain, &batch, head->offset, iov, n, head->cache->update_flags);
     i += n;
   }
   int rc = tn_batch_wait (&batch);
@@ -585,7 +588,9 @@ tn_meta_get (TnMetaCache *cache, uint64_t offset, TnMetaSlice **out, GError **er
       rc = add_slice (cache, offset, &slice, error);
     if (rc)
       return rc;
-    rc = tn_node_read (cache->domain->node, offset, slice->data, cache->slice_size, error);
+    struct iovec iov = { slice->data, cache->slice_size };
+    rc = tn_node_do (cache->domain->node, TN_REQUEST_READ, offset, cache->slice_size, &iov, 1,
+                     cache->load_flags, error);
     if (rc) {
       g_prefix_error (error, "%s: ", cache->name);
       free_slice (slice);
@@ -713,6 +718,13 @@ tn_meta_cache_new (TnNode *node, const char *name, uint32_t slice_size, uint64_t
   cache->bucket_bits = (uint32_t) __builtin_ctz (MIN_BUCKETS);
   rehash (cache);
   return cache;
+}
+
+void
+tn_meta_set_events (TnMetaCache *cache, TnEvent load, TnEvent update)
+{
+  cache->load_flags = (uint32_t) load << TN_REQUEST_EVENT_SHIFT;
+  cache->update_flags = (uint32_t) update << TN_REQUEST_EVENT_SHIFT;
 }
 
 void

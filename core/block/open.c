@@ -111,8 +111,8 @@ refer (const char *name, const char *role, TnNode **child, GError **error)
 
 /* Opens what the options say below @role; *child stays NULL when they say nothing. */
 static int
-open_described (TnOpening *opening, TnOptions *options, const char *role, uint32_t flags, TnNode **child,
-                GError **error)
+open_described_as (TnOpening *opening, TnOptions *options, const char *role, uint32_t flags, bool is_child,
+                   TnNode **child, GError **error)
 {
   *child = NULL;
   g_autofree char *name = g_strdup (tn_options_get (options, role));
@@ -126,7 +126,7 @@ open_described (TnOpening *opening, TnOptions *options, const char *role, uint32
     return tn_fail (error, TN_BLOCK_ERROR, E2BIG, "nodes are nested more than %d deep", MAX_NESTING);
   g_autoptr (TnOptions) below = tn_options_take_prefix (options, role);
   opening->depth++;
-  int rc = open_node (opening, below, flags, true, child, error);
+  int rc = open_node (opening, below, flags, is_child, child, error);
   /* What this child is to read may lie in its own backing files. */
   if (!rc && (*child)->opening)
     rc = open_chain (opening, *child, error);
@@ -134,6 +134,13 @@ open_described (TnOpening *opening, TnOptions *options, const char *role, uint32
   if (rc)
     g_clear_pointer (child, tn_node_unref);
   return rc;
+}
+
+static int
+open_described (TnOpening *opening, TnOptions *options, const char *role, uint32_t flags, TnNode **child,
+                GError **error)
+{
+  return open_described_as (opening, options, role, flags, true, child, error);
 }
 
 static uint32_t
@@ -150,6 +157,13 @@ tn_node_child_described (TnNode *node, const char *role)
 {
   return node->open_options
          && (tn_options_has (node->open_options, role) || has_prefix_options (node->open_options, role));
+}
+
+/* Whether the children that a driver opens are images, to be probed. */
+static bool
+holds_images (const TnNode *node)
+{
+  return !node->is_format && !node->is_filter && (node->protocol.flags & TN_PROTOCOL_OVER_IMAGE);
 }
 
 int
@@ -177,7 +191,8 @@ tn_node_open_child (TnNode *node, const char *role, const TnOptions *options, Tn
                   "%s: names another file (%s), which is refused for untrusted images",
                   tn_node_filename (node), role);
   if (!rc)
-    rc = open_described (opening, from, role, file_flags (tn_node_flags_now (node)), &opened, error);
+    rc = open_described_as (opening, from, role, file_flags (tn_node_flags_now (node)), !holds_images (node),
+                            &opened, error);
   if (!rc && !opened)
     rc = tn_fail (error, TN_BLOCK_ERROR, ENOENT, "%s: the child '%s' is not described: add %s.filename=FILE",
                   tn_node_filename (node), role, role);
@@ -336,21 +351,40 @@ open_probed (TnOpening *opening, TnOptions *options, const TnOptions *common, ui
   return rc;
 }
 
+/* What a filter stands on is named as its class says, and is a file or an image as the filter itself is. */
+static int
+open_filtered (TnOpening *opening, const TnClass *class, TnOptions *options, uint32_t flags, bool is_child,
+               TnNode **file, GError **error)
+{
+  const TnProtocolOps *ops = class->ops;
+  const bool named = ops->size > offsetof (TnProtocolOps, file_option) && ops->file_option;
+  const char *role = named ? ops->file_option : "file";
+  is_child = is_child && !(ops->flags & TN_PROTOCOL_OVER_IMAGE);
+  uint32_t below = is_child ? file_flags (flags) : flags;
+  if (flags & TN_OPEN_WRITE)
+    below |= TN_OPEN_RESIZE;
+  int rc = open_described_as (opening, options, role, below, is_child, file, error);
+  if (rc || *file)
+    return rc;
+  return tn_fail (error, TN_BLOCK_ERROR, EINVAL, "driver '%s' needs an image: add %s.filename=FILE",
+                  class->name, role);
+}
+
 static int
 open_driver (TnOpening *opening, const char *driver, TnOptions *options, const TnOptions *common,
-             uint32_t flags, TnNode **node, GError **error)
+             uint32_t flags, bool is_child, TnNode **node, GError **error)
 {
   const TnClass *class = find_class (driver, error);
   if (!class)
     return -ENOENT;
   TnNode *file = NULL;
-  bool format = class->kind == TN_KIND_FORMAT;
-  const TnProtocolOps *protocol = format ? NULL : class->ops;
-  if (format || (protocol->flags & TN_PROTOCOL_FILTER)) {
-    int rc = open_described (opening, options, "file", file_flags (flags), &file, error);
-    if (rc)
-      return rc;
-  }
+  int rc = 0;
+  if (class->kind == TN_KIND_FORMAT)
+    rc = open_described (opening, options, "file", file_flags (flags), &file, error);
+  else if (((const TnProtocolOps *) class->ops)->flags & TN_PROTOCOL_FILTER)
+    rc = open_filtered (opening, class, options, flags, is_child, &file, error);
+  if (rc)
+    return rc;
   return build_node (opening, class, file, options, common, flags, node, error);
 }
 
@@ -378,7 +412,7 @@ open_once (TnOpening *opening, TnOptions *options, const TnOptions *common, uint
 {
   const char *driver = tn_options_get (common, "driver");
   if (driver)
-    return open_driver (opening, driver, options, common, flags, node, error);
+    return open_driver (opening, driver, options, common, flags, is_child, node, error);
   if (is_child)
     return tn_fail (error, TN_BLOCK_ERROR, EINVAL, "a child node needs driver=NAME or filename=FILE");
   return open_probed (opening, options, common, flags, node, error);

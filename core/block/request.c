@@ -438,8 +438,8 @@ tn_node_do (TnNode *node, TnRequestOp op, uint64_t offset, uint64_t length, cons
   Waiting waiting = { 0 };
   TnRequest request; /* not initialised as a whole: its larger part is scratch */
   request.op = op;
-  request.reserved = 0;
-  request.flags = flags;
+  request.event = (uint8_t) (flags >> TN_REQUEST_EVENT_SHIFT);
+  request.flags = (uint16_t) flags;
   request.iov = iov;
   request.n_iov = n_iov;
   request.offset = offset;

@@ -58,8 +58,8 @@ tn_batch_submit (TnBatch *batch, TnNode *node, TnRequestOp op, uint64_t offset, 
   }
   part->batch = batch;
   part->request.op = op;
-  part->request.reserved = 0;
-  part->request.flags = flags;
+  part->request.event = (uint8_t) (flags >> TN_REQUEST_EVENT_SHIFT);
+  part->request.flags = (uint16_t) flags;
   part->request.n_iov = tn_iov_slice (iov, n_iov, skip, length, part->iov);
   part->request.iov = part->iov;
   part->request.offset = offset;

@@ -6,7 +6,26 @@ typedef struct Map {
   uint64_t offset, length;
   uint32_t flags;
   TnExtent *extent;
+  bool zero; /* what see_through() found */
 } Map;
+
+/* Shortens the range to what is all zeroes, or is not, below a filter. */
+static int
+see_through (TnNode *filter, Map *map, GError **error)
+{
+  uint64_t size = tn_node_size_now (filter->file);
+  map->zero = false;
+  if ((map->flags & TN_MAP_NOWAIT) || map->offset >= size)
+    return 0;
+  TnStatus status;
+  int rc =
+      tn_node_status (filter->file, NULL, map->offset, MIN (map->length, size - map->offset), &status, error);
+  if (rc)
+    return rc;
+  map->length = status.length;
+  map->zero = status.zero;
+  return 0;
+}
 
 /* A protocol's own map; one without knows only data. */
 static int
@@ -15,9 +34,12 @@ map_leaf (TnNode *leaf, Map *map, GError **error)
   TnExtent *extent = map->extent;
   memset (extent, 0, sizeof *extent);
   if (leaf->is_filter && leaf->file) {
+    int rc = see_through (leaf, map, error);
+    if (rc)
+      return rc;
     *extent = (TnExtent){ .offset = map->offset,
                           .length = map->length,
-                          .kind = TN_EXTENT_DATA,
+                          .kind = map->zero ? TN_EXTENT_ZERO : TN_EXTENT_DATA,
                           .flags = TN_EXTENT_WRITABLE,
                           .source = leaf->file,
                           .source_offset = map->offset };
@@ -58,7 +80,7 @@ map_main (TnNode *node, void *opaque, GError **error)
 int
 tn_node_map (TnNode *node, uint64_t offset, uint64_t length, uint32_t flags, TnExtent *extent, GError **error)
 {
-  Map map = { offset, length, flags, extent };
+  Map map = { offset, length, flags, extent, false };
   if (offset >= tn_node_size_now (node))
     return tn_fail (error, TN_BLOCK_ERROR, EINVAL, "%s: offset %" G_GUINT64_FORMAT " is beyond the end",
                     tn_node_filename (node), offset);
@@ -101,7 +123,7 @@ look_below (const TnResolved *resolved, bool data, TnStatus *status, GError **er
   }
   status->length = MIN (status->length, size - offset);
   TnExtent extent;
-  Map map = { offset, status->length, TN_MAP_PRECISE, &extent };
+  Map map = { offset, status->length, TN_MAP_PRECISE, &extent, false };
   int rc = map_main (leaf, &map, error);
   if (rc)
     return rc;

@@ -137,10 +137,10 @@ check_option (const Adoption *adoption, const TnClass *class, const TnOption *op
   int r = check_name (adoption, what, option->name);
   if (r < 0)
     return r;
-  bool known = option->type >= TN_OPTION_STRING && option->type <= TN_OPTION_CHARDEV;
+  bool known = option->type >= TN_OPTION_STRING && option->type <= TN_OPTION_GROUP;
   if (!known && !adoption->newer)
     return fail (adoption, "%s has type %u, wanted %u to %u: correct the plugin's source", what, option->type,
-                 TN_OPTION_STRING, TN_OPTION_CHARDEV);
+                 TN_OPTION_STRING, TN_OPTION_GROUP);
   if (option->help && !is_line (option->help))
     return fail (adoption, "%s has a help text that is not one line", what);
   for (size_t i = 0; option->choices && option->choices[i]; i++) {

@@ -21,13 +21,16 @@ row_when (const TnOption *row)
   return when ? when : TN_OPTION_OPEN;
 }
 
-/* A node is given by `name` itself or by options below `name.`; others only by `name`. */
+/* A node is given by `name` itself or by options below `name.`, a group by the latter; others only by `name`.
+ */
 static bool
 row_matches (const TnOption *row, const char *key)
 {
-  if (row->type != TN_OPTION_NODE)
+  if (row->type != TN_OPTION_NODE && row->type != TN_OPTION_GROUP)
     return strcmp (row->name, key) == 0;
   size_t length = strlen (row->name);
+  if (row->type == TN_OPTION_GROUP)
+    return strncmp (row->name, key, length) == 0 && key[length] == '.';
   return strncmp (row->name, key, length) == 0 && (key[length] == '\0' || key[length] == '.');
 }
 
@@ -163,6 +166,7 @@ tn_option_canonical (const TnOption *row, const char *value, const char *what, c
   case TN_OPTION_NODE:
   case TN_OPTION_DRIVE:
   case TN_OPTION_CHARDEV:
+  case TN_OPTION_GROUP:
     break;
   }
   *canonical = g_strdup (value);

@@ -227,7 +227,8 @@ tn_secret_define_object (char *text, GError **error)
         type);
   if (g_strcmp0 (type, "secret") != 0)
     return tn_fail (error, TN_OPTION_ERROR, ENOTSUP,
-                    "--object '%s' is not supported; 'secret', 'tls-creds-x509' and 'tls-creds-psk' are",
+                    "--object '%s' is not supported; 'secret', 'tls-creds-x509', 'tls-creds-psk' and "
+                    "'throttle-group' are",
                     type ? type : "");
   tn_options_set (options, "qom-type", NULL);
   rc = tn_secret_define (options, error);

@@ -24,6 +24,8 @@
 /** A cache over @node of slices of @slice_size bytes (a power of two from 512 to 2 MiB), at most @budget
  * bytes of them in memory (at least two slices are always allowed).  @name appears in errors: "L2 table". */
 TN_API TnMetaCache *tn_meta_cache_new (TnNode *node, const char *name, uint32_t slice_size, uint64_t budget);
+/** What reading and writing slices of this cache is for (TnEvent); at first NONE. */
+TN_API void tn_meta_set_events (TnMetaCache *cache, TnEvent load, TnEvent update);
 /** Frees it; dirty slices are lost (flush first). */
 TN_API void tn_meta_cache_free (TnMetaCache *cache);
 

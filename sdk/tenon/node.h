@@ -36,6 +36,25 @@ typedef enum TnRequestFlags {
 } TnRequestFlags;
 
 /**
+ * What a request is for.  Formats and the core mark what they send downwards, for filters that inject faults
+ * at named places; nobody else looks at it, and it changes nothing.
+ */
+typedef enum TnEvent {
+  TN_EVENT_NONE = 0, /**< a user's own bytes, or unmarked */
+  TN_EVENT_L1_UPDATE = 1,
+  TN_EVENT_L2_LOAD = 2,
+  TN_EVENT_L2_UPDATE = 3,
+  TN_EVENT_REFTABLE_LOAD = 4,
+  TN_EVENT_REFTABLE_UPDATE = 5,
+  TN_EVENT_REFBLOCK_LOAD = 6,
+  TN_EVENT_REFBLOCK_UPDATE = 7,
+  TN_EVENT_COW_WRITE = 8 /**< old contents that complete a new unit */
+} TnEvent;
+
+/** Bits of the @flags of synchronous and batched requests that become TnRequest.event. */
+#define TN_REQUEST_EVENT_SHIFT 16
+
+/**
  * One asynchronous request.  The caller owns it and keeps it, its iovec and buffers until @done, which
  * is called once, in the submitting thread's loop, with 0 or a negative errno value.  @done may be called
  * before the submit function returns.  A read or write is whole or failed, never short.  `core` belongs
@@ -43,7 +62,7 @@ typedef enum TnRequestFlags {
  */
 struct TnRequest {
   uint8_t op;
-  uint8_t reserved;
+  uint8_t event; /**< TnEvent; 0 (NONE) when there is nothing to say */
   uint16_t flags;
   uint32_t n_iov;
   const struct iovec *iov; /**< READ and WRITE: exactly @length bytes in total */
@@ -227,6 +246,20 @@ TN_API int64_t tn_node_copy_range (TnNode *from, uint64_t from_offset, TnNode *t
  * been changed and the caller copies. */
 TN_API int64_t tn_node_share_range (TnNode *from, uint64_t from_offset, TnNode *to, uint64_t to_offset,
                                     uint64_t length, GError **error);
+
+/* ---- Breakpoints ---- */
+
+typedef enum TnBreakAction {
+  TN_BREAK_SET = 1,    /**< the next request that comes to @event stops and is called @tag */
+  TN_BREAK_RESUME = 2, /**< a request called @tag goes on */
+  TN_BREAK_REMOVE = 3, /**< forget breakpoints called @tag, resume what they stopped; NULL: all */
+  TN_BREAK_STOPPED = 4 /**< 1 if a request called @tag is stopped, else 0 */
+} TnBreakAction;
+/** Stops requests at named events, and lets them go on; done by the first node from @node downwards whose
+ * class can do it (`blkdebug`).  -ENOTSUP: there is none; -ENOENT: no such event or tag.  @event is for SET
+ * only. */
+TN_API int tn_node_breakpoint (TnNode *node, TnBreakAction action, const char *event, const char *tag,
+                               GError **error);
 
 /* ---- Maps ---- */
 

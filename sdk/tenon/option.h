@@ -19,13 +19,14 @@
 
 typedef enum TnOptionType {
   TN_OPTION_STRING = 1,
-  TN_OPTION_BOOL,   /**< on/off, yes/no, true/false, 1/0 */
-  TN_OPTION_UINT,   /**< unsigned, decimal or 0x… */
-  TN_OPTION_SIZE,   /**< bytes, with k, M, G, T, P, E suffixes (powers of 1024) */
-  TN_OPTION_ENUM,   /**< one of @choices */
-  TN_OPTION_NODE,   /**< a node: a reference to a node name, or nested `name.key` options */
-  TN_OPTION_DRIVE,  /**< id of a drive (devices only) */
-  TN_OPTION_CHARDEV /**< id of a character device (devices only) */
+  TN_OPTION_BOOL,    /**< on/off, yes/no, true/false, 1/0 */
+  TN_OPTION_UINT,    /**< unsigned, decimal or 0x… */
+  TN_OPTION_SIZE,    /**< bytes, with k, M, G, T, P, E suffixes (powers of 1024) */
+  TN_OPTION_ENUM,    /**< one of @choices */
+  TN_OPTION_NODE,    /**< a node: a reference to a node name, or nested `name.key` options */
+  TN_OPTION_DRIVE,   /**< id of a drive (devices only) */
+  TN_OPTION_CHARDEV, /**< id of a character device (devices only) */
+  TN_OPTION_GROUP    /**< `name.KEY` options that the class reads and checks itself: lists of rules */
 } TnOptionType;
 
 /** When an option may be given. */

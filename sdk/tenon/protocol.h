@@ -28,7 +28,10 @@ typedef enum TnProtocolFlags {
   TN_PROTOCOL_FILTER = 1 << 0,    /**< has the child "file"; size, status and limits are passed through */
   TN_PROTOCOL_GROWS = 1 << 1,     /**< writing beyond the end extends the file */
   TN_PROTOCOL_ZERO_INIT = 1 << 2, /**< newly grown space reads as zeroes */
-  TN_PROTOCOL_FUA = 1 << 3        /**< handles TN_REQUEST_FUA itself; else the core flushes */
+  TN_PROTOCOL_FUA = 1 << 3,       /**< handles TN_REQUEST_FUA itself; else the core flushes */
+  TN_PROTOCOL_OVER_IMAGE = 1 << 4 /**< FILTER: the child "file" is an image whose format is probed, wherever
+                                     the filter stands (else only below a root or a backing node); others: so
+                                     are all children */
 } TnProtocolFlags;
 
 /** What a node does with its file and lets others do: qemu's image locks carry the same bits. */
@@ -101,6 +104,11 @@ typedef struct TnProtocolOps {
    * of @length is shared or nothing.  -ENOTSUP otherwise.  @length 0 asks whether trying is worth it: 0. */
   int64_t (*share_range) (TnNode *from, uint64_t from_offset, TnNode *to, uint64_t to_offset, uint64_t length,
                           GError **error);
+  /** TN_PROTOCOL_FILTER: the name of the option that describes the child "file" where users know it by
+   * another one (`image`, `test`); NULL: `file`. */
+  const char *file_option;
+  /** See tn_node_breakpoint().  Any thread. */
+  int (*breakpoint) (TnNode *node, uint32_t action, const char *event, const char *tag, GError **error);
 } TnProtocolOps;
 
 #endif

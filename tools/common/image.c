@@ -4,7 +4,7 @@
 #include <sys/stat.h>
 
 #include <tenon/plugin.h>
-#include <tenon/secret.h>
+#include <tenon/object.h>
 
 int
 cli_cache (const CliArgs *args, const char *name, TnCacheMode fallback, CliCache *cache, GError **error)
@@ -28,7 +28,7 @@ cli_define_objects (const CliArgs *args, GError **error)
 {
   const char *text;
   for (unsigned i = 0; (text = cli_text_nth (args, "object", i)); i++) {
-    int ret = tn_secret_define_object ((char *) text, error);
+    int ret = tn_object_define ((char *) text, error);
     if (ret < 0)
       return ret;
   }

@@ -50,6 +50,8 @@ type_name (const TnOption *option)
     return "DRIVE";
   case TN_OPTION_CHARDEV:
     return "CHARDEV";
+  case TN_OPTION_GROUP:
+    return "OPTIONS";
   default:
     return "TEXT";
   }

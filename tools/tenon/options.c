@@ -3,7 +3,7 @@
 
 #include <stdlib.h>
 
-#include <tenon/secret.h>
+#include <tenon/object.h>
 
 typedef struct Option {
   const char *name; /* without dashes */
@@ -116,7 +116,7 @@ take_drive (TenonArgs *args, const char *value, GError **error)
 static int
 take_object (TenonArgs *args, const char *value, GError **error)
 {
-  return tn_secret_define_object ((char *) value, error);
+  return tn_object_define ((char *) value, error);
 }
 
 static int
