@@ -205,7 +205,7 @@ static const CliCommand io_commands[] = {
     .words = "TAG",
     .min_words = 1,
     .max_words = 1,
-    .run = io_break_run },
+    .run = io_remove_break_run },
   { .name = "reopen",
     .summary = "change how the open image is used",
     .options = io_reopen_options,
@@ -215,7 +215,7 @@ static const CliCommand io_commands[] = {
     .words = "TAG",
     .min_words = 1,
     .max_words = 1,
-    .run = io_break_run },
+    .run = io_resume_run },
   { .name = "sigraise",
     .summary = "raise a signal",
     .words = "NUMBER",
@@ -242,7 +242,7 @@ static const CliCommand io_commands[] = {
     .words = "TAG",
     .min_words = 1,
     .max_words = 1,
-    .run = io_break_run },
+    .run = io_wait_break_run },
   { .name = "write",
     .alias = "w",
     .summary = "write a range",
@@ -378,8 +378,6 @@ io_run_given (IoShell *shell)
 static int
 io_check_unsupported (CliArgs *args, GError **error)
 {
-  if (cli_flag (args, "copy-on-read"))
-    return tn_fail (error, TN_OPTION_ERROR, ENOTSUP, "-C (--copy-on-read) is not supported");
   if (cli_flag (args, "trace"))
     return tn_fail (error, TN_OPTION_ERROR, ENOTSUP, "-T (--trace) is not supported; 'stat' counts requests");
   if (cli_flag (args, "image-opts") && cli_flag (args, "format"))
@@ -400,6 +398,7 @@ io_open_given (IoShell *shell, GError **error)
     .discard = cli_text (args, "discard"),
     .read_only = cli_flag (args, "read-only"),
     .snapshot = cli_flag (args, "snapshot"),
+    .copy_on_read = cli_flag (args, "copy-on-read"),
     .shared = cli_flag (args, "force-share"),
     .untrusted = cli_flag (args, "untrusted"),
     .misalign = cli_flag (args, "misalign"),
@@ -461,7 +460,7 @@ static const CliOption io_options[] = {
   { "read-only", 'r', NULL, "open the image for reading only", NULL },
   { "snapshot", 's', NULL, "keep what is written in a temporary overlay", NULL },
   { "nocache", 'n', NULL, "bypass the host's cache: the same as -t none", NULL },
-  { "copy-on-read", 'C', NULL, "copy what is read from backing files (not supported yet)", NULL },
+  { "copy-on-read", 'C', NULL, "copy what is read from backing files", NULL },
   { "misalign", 'm', NULL, "use buffers that are not aligned for O_DIRECT", NULL },
   { "native-aio", 'k', NULL, "use Linux AIO: the same as -i native", NULL },
   { "aio", 'i', "MODE", "how requests reach the kernel: threads, native, io_uring", NULL },

@@ -115,6 +115,27 @@ io_open_flags (const IoOpening *opening, TnCacheMode *cache, uint32_t *flags, GE
   return 0;
 }
 
+/* Puts the filter on what has been opened. */
+static int
+io_copy_on_read (IoShell *shell, GError **error)
+{
+  g_autoptr (TnOptions) options = tn_options_new ();
+  TnNode *filter = NULL;
+  int r;
+
+  if ((shell->flags & TN_OPEN_WRITE) == 0)
+    return tn_fail (error, TN_OPTION_ERROR, EINVAL,
+                    "Can't use copy-on-read on a read-only image: leave out -r or -C");
+  tn_options_set (options, "driver", "copy-on-read");
+  tn_options_set (options, "file", tn_node_name (shell->node));
+  r = tn_node_open (options, shell->flags, &filter, error);
+  if (r < 0)
+    return r;
+  tn_node_unref (shell->node);
+  shell->node = filter;
+  return 0;
+}
+
 int
 io_open (IoShell *shell, const IoOpening *opening, GError **error)
 {
@@ -127,8 +148,12 @@ io_open (IoShell *shell, const IoOpening *opening, GError **error)
     r = io_open_snapshot (shell, base, shell->flags, error);
     shell->flags |= TN_OPEN_WRITE;
   }
-  if (r < 0)
+  if (r == 0 && opening->copy_on_read)
+    r = io_copy_on_read (shell, error);
+  if (r < 0) {
+    g_clear_pointer (&shell->node, tn_node_unref);
     return r;
+  }
   shell->misalign = opening->misalign;
   shell->drive = tn_drive_new (shell->node, shell->cache, (shell->flags & TN_OPEN_WRITE) != 0);
   return 0;
@@ -142,6 +167,7 @@ io_close (IoShell *shell, GError **error)
 
   if (node == NULL)
     return 0;
+  tn_node_breakpoint (node, TN_BREAK_REMOVE, NULL, NULL, NULL); /* what is stopped would never end */
   io_wait_for_all (shell);
   g_clear_pointer (&shell->drive, tn_drive_free);
   r = tn_node_close (node, error);
@@ -163,6 +189,7 @@ io_open_run (CliArgs *args)
     .discard = cli_text (args, "discard"),
     .read_only = cli_flag (args, "read-only"),
     .snapshot = cli_flag (args, "snapshot"),
+    .copy_on_read = cli_flag (args, "copy-on-read"),
     .shared = cli_flag (args, "force-share"),
     .untrusted = cli_flag (shell->args, "untrusted"),
     .misalign = cli_flag (shell->args, "misalign"),
@@ -175,10 +202,6 @@ io_open_run (CliArgs *args)
   }
   if (opening.filename == NULL && opening.options == NULL) {
     cli_error (shell->args, "open needs a file name or -o OPTIONS, try 'help open'");
-    return EXIT_FAILURE;
-  }
-  if (cli_flag (args, "copy-on-read")) {
-    cli_error (shell->args, "-C (--copy-on-read) is not supported");
     return EXIT_FAILURE;
   }
   if (io_open (shell, &opening, &error) < 0)

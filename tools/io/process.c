@@ -100,16 +100,3 @@ io_help_run (CliArgs *args)
   cli_print (shell->args, "%s", text);
   return EXIT_SUCCESS;
 }
-
-/* Requests can be stopped at events by a fault-injecting filter only. */
-int
-io_break_run (CliArgs *args)
-{
-  IoShell *shell = io_image (args, false);
-
-  if (shell == NULL)
-    return EXIT_FAILURE;
-  cli_error (shell->args, "%s: '%s' is not opened through a filter that can stop requests",
-             args->command->name, tn_node_filename (shell->node));
-  return EXIT_FAILURE;
-}

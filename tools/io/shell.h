@@ -7,7 +7,8 @@
  *   transfer.c  one request with its buffer; read, write, readv, writev
  *   async.c     aio_read, aio_write, aio_flush
  *   space.c     flush, discard, map, alloc, truncate, length, info, stat
- *   process.c   sleep, sigraise, abort, quit, help, breakpoints
+ *   process.c   sleep, sigraise, abort, quit, help
+ *   breakpoint.c  break, resume, wait_break, remove_break
  *   report.c    the lines that commands print
  */
 #ifndef TENON_IO_SHELL_H
@@ -58,7 +59,7 @@ typedef struct IoOpening {
   const char *aio;     /* threads, native, io_uring or NULL */
   const char *cache;   /* mode or NULL */
   const char *discard; /* ignore, unmap, on, off or NULL */
-  bool read_only, snapshot, shared, untrusted, misalign;
+  bool read_only, snapshot, shared, untrusted, misalign, copy_on_read;
 } IoOpening;
 
 int io_open (IoShell *shell, const IoOpening *opening, GError **error);
@@ -118,7 +119,12 @@ int io_sigraise_run (CliArgs *args);
 int io_abort_run (CliArgs *args);
 int io_quit_run (CliArgs *args);
 int io_help_run (CliArgs *args);
+
+/* breakpoint.c */
 int io_break_run (CliArgs *args);
+int io_remove_break_run (CliArgs *args);
+int io_resume_run (CliArgs *args);
+int io_wait_break_run (CliArgs *args);
 
 /* report.c */
 typedef struct IoText {

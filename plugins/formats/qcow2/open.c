@@ -83,6 +83,10 @@ make_caches (Qcow2 *q)
   q->l1_cache = tn_meta_cache_new (q->file, "L1 table", slice, 64ull << 10);
   q->refcount_cache = tn_meta_cache_new (q->file, "refcount block", slice, q->refcount_budget);
   q->reftable_cache = tn_meta_cache_new (q->file, "refcount table", slice, 64ull << 10);
+  tn_meta_set_events (q->l2_cache, TN_EVENT_L2_LOAD, TN_EVENT_L2_UPDATE);
+  tn_meta_set_events (q->l1_cache, TN_EVENT_NONE, TN_EVENT_L1_UPDATE);
+  tn_meta_set_events (q->refcount_cache, TN_EVENT_REFBLOCK_LOAD, TN_EVENT_REFBLOCK_UPDATE);
+  tn_meta_set_events (q->reftable_cache, TN_EVENT_REFTABLE_LOAD, TN_EVENT_REFTABLE_UPDATE);
 }
 
 static int
