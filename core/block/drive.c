@@ -2,43 +2,6 @@
 /* Drives: what stands between a device and the block graph. */
 #include "block/drive-private.h"
 
-/* ---- Modes ---- */
-
-typedef struct Mode {
-  const char *name;
-  uint32_t flags;
-  bool write_cache;
-} Mode;
-
-static const Mode modes[] = {
-  [TN_CACHE_WRITEBACK] = { "writeback", 0, true },
-  [TN_CACHE_NONE] = { "none", TN_OPEN_DIRECT, true },
-  [TN_CACHE_WRITETHROUGH] = { "writethrough", 0, false },
-  [TN_CACHE_DIRECTSYNC] = { "directsync", TN_OPEN_DIRECT, false },
-  [TN_CACHE_UNSAFE] = { "unsafe", TN_OPEN_NO_FLUSH, true },
-};
-
-int
-tn_cache_mode_parse (const char *text, TnCacheMode *mode, GError **error)
-{
-  if (g_str_equal (text, "off"))
-    text = "none";
-  for (unsigned i = 0; i < G_N_ELEMENTS (modes); i++)
-    if (g_str_equal (text, modes[i].name)) {
-      *mode = (TnCacheMode) i;
-      return 0;
-    }
-  return tn_fail (error, TN_OPTION_ERROR, EINVAL,
-                  "there is no cache mode '%s': use writeback, none, writethrough, directsync or unsafe",
-                  text);
-}
-
-uint32_t
-tn_cache_mode_open_flags (TnCacheMode mode)
-{
-  return modes[mode].flags;
-}
-
 /* ---- Life ---- */
 
 TnDrive *
@@ -46,9 +9,9 @@ tn_drive_new (TnNode *root, TnCacheMode cache, bool writable)
 {
   TnDrive *drive = g_new0 (TnDrive, 1);
   drive->root = tn_node_ref (root);
+  drive->loop = tn_loop_current ();
   drive->writable = writable && !tn_node_is_read_only (root);
-  drive->write_cache = modes[cache].write_cache;
-  drive->ignores_flush = cache == TN_CACHE_UNSAFE;
+  tn_drive_adopt_mode (drive, cache);
   return drive;
 }
 
@@ -117,32 +80,6 @@ tn_drive_can_discard (TnDrive *drive)
   return drive->writable && (tn_node_flags_now (drive->root) & TN_OPEN_UNMAP);
 }
 
-bool
-tn_drive_write_cache (TnDrive *drive)
-{
-  return __atomic_load_n (&drive->write_cache, __ATOMIC_RELAXED);
-}
-
-void
-tn_drive_set_write_cache (TnDrive *drive, bool enabled)
-{
-  __atomic_store_n (&drive->write_cache, enabled, __ATOMIC_RELAXED);
-}
-
-int
-tn_drive_set_cache_mode (TnDrive *drive, TnCacheMode mode, GError **error)
-{
-  uint32_t changeable = TN_OPEN_DIRECT | TN_OPEN_NO_FLUSH, before = tn_node_flags_now (drive->root);
-  uint32_t after = (before & ~changeable) | modes[mode].flags;
-  int rc = before == after ? 0 : tn_node_reopen (drive->root, NULL, after, error);
-  if (rc)
-    return rc;
-  drive->ignores_flush = mode == TN_CACHE_UNSAFE;
-  tn_drive_set_write_cache (drive, modes[mode].write_cache);
-  /* What was written under the old mode's promise is made good now. */
-  return drive->writable ? tn_node_flush (drive->root, error) : 0;
-}
-
 void
 tn_drive_on_resize (TnDrive *drive, void (*resized) (void *opaque), void *opaque)
 {
@@ -181,17 +118,11 @@ typedef struct DriveState {
   void (*done) (TnRequest *request, int result);
   void *opaque;
   int64_t start;
-  uintptr_t flags;
+  uint16_t flags;
+  uint8_t op;
 } DriveState;
 
 G_STATIC_ASSERT (sizeof (DriveState) <= TN_REQUEST_DRIVE_WORDS * sizeof (uintptr_t));
-
-/* A request that waits for tn_drive_retry(). */
-typedef struct Kept {
-  TnRequest *request;
-  TnDrive *drive;
-  TnLoop *loop;
-} Kept;
 
 static void drive_done (TnRequest *request, int result);
 
@@ -201,24 +132,32 @@ end_request (TnRequest *request, int result)
   DriveState *state = tn_request_drive_state (request);
   TnDrive *drive = state->drive;
   TnDriveCounters *counters = &drive->counters;
-  unsigned op = request->op;
+  unsigned op = state->op;
   tn_count (&counters->requests[op], 1);
   tn_count (&counters->bytes[op], request->length);
   tn_count (&counters->ns[op], (uint64_t) (tn_clock_ns () - state->start));
   if (G_UNLIKELY (result < 0))
     tn_count (&counters->errors[op], 1);
-  request->flags = (uint16_t) state->flags;
+  request->op = state->op;
+  request->flags = state->flags;
   request->done = state->done;
   request->opaque = state->opaque;
   tn_underway_leave (&drive->underway);
   request->done (request, result);
 }
 
+TnDriveKept *
+tn_drive_kept_new (TnDrive *drive, TnRequest *request)
+{
+  TnDriveKept *kept = g_new (TnDriveKept, 1);
+  *kept = (TnDriveKept){ request, drive, tn_loop_current () };
+  return kept;
+}
+
 static void
 keep (TnDrive *drive, TnRequest *request)
 {
-  Kept *kept = g_new (Kept, 1);
-  *kept = (Kept){ request, drive, tn_loop_current () };
+  TnDriveKept *kept = tn_drive_kept_new (drive, request);
   tn_spin_lock (&drive->kept_spin);
   drive->kept = g_slist_prepend (drive->kept, kept);
   tn_spin_unlock (&drive->kept_spin);
@@ -241,19 +180,33 @@ handle_error (TnDrive *drive, TnRequest *request, int *result)
   return true;
 }
 
+/* A change that came while there was a write cache, and ends when there is none any more. */
+static bool
+is_unstable (TnDrive *drive, const TnRequest *request)
+{
+  return request->op != TN_REQUEST_READ && request->op != TN_REQUEST_FLUSH
+         && !(request->flags & TN_REQUEST_FUA) && !tn_drive_write_cache (drive)
+         && !tn_drive_ignores_flush (drive);
+}
+
 static void
 drive_done (TnRequest *request, int result)
 {
   DriveState *state = tn_request_drive_state (request);
   if (G_UNLIKELY (result < 0) && handle_error (state->drive, request, &result))
     return;
+  if (G_UNLIKELY (result >= 0 && is_unstable (state->drive, request))) {
+    request->op = TN_REQUEST_FLUSH;
+    tn_node_submit (state->drive->root, request);
+    return;
+  }
   end_request (request, result);
 }
 
 static void
-retry_one (void *opaque)
+submit_kept (void *opaque)
 {
-  Kept *kept = opaque;
+  TnDriveKept *kept = opaque;
   tn_node_submit (kept->drive->root, kept->request);
   g_free (kept);
 }
@@ -268,17 +221,23 @@ take_kept (TnDrive *drive)
 }
 
 void
+tn_drive_go_on (GSList *kept)
+{
+  for (GSList *each = kept; each; each = each->next)
+    tn_loop_post (((TnDriveKept *) each->data)->loop, submit_kept, each->data);
+  g_slist_free (kept);
+}
+
+void
 tn_drive_retry (TnDrive *drive)
 {
-  g_autoptr (GSList) kept = take_kept (drive);
-  for (GSList *each = kept; each; each = each->next)
-    tn_loop_post (((Kept *) each->data)->loop, retry_one, each->data);
+  tn_drive_go_on (take_kept (drive));
 }
 
 static void
 fail_one (void *opaque)
 {
-  Kept *kept = opaque;
+  TnDriveKept *kept = opaque;
   end_request (kept->request, -EIO);
   g_free (kept);
 }
@@ -289,7 +248,7 @@ fail_kept (TnDrive *drive)
 {
   g_autoptr (GSList) kept = take_kept (drive);
   for (GSList *each = kept; each; each = each->next)
-    tn_loop_post (((Kept *) each->data)->loop, fail_one, each->data);
+    tn_loop_post (((TnDriveKept *) each->data)->loop, fail_one, each->data);
 }
 
 static int
@@ -309,7 +268,7 @@ check (TnDrive *drive, const TnRequest *request)
 static bool
 is_idle_flush (TnDrive *drive, const TnRequest *request)
 {
-  return request->op == TN_REQUEST_FLUSH && (!drive->writable || drive->ignores_flush);
+  return request->op == TN_REQUEST_FLUSH && (!drive->writable || tn_drive_ignores_flush (drive));
 }
 
 void
@@ -327,6 +286,7 @@ tn_drive_submit (TnDrive *drive, TnRequest *request)
   state->done = request->done;
   state->opaque = request->opaque;
   state->start = tn_clock_ns ();
+  state->op = request->op;
   state->flags = request->flags;
   request->done = drive_done;
   tn_underway_enter (&drive->underway);
@@ -334,10 +294,13 @@ tn_drive_submit (TnDrive *drive, TnRequest *request)
     end_request (request, 0);
     return;
   }
-  if (request->op != TN_REQUEST_READ && drive->ignores_flush)
+  if (request->op != TN_REQUEST_READ && tn_drive_ignores_flush (drive))
     request->flags &= ~TN_REQUEST_FUA;
   else if (request->op != TN_REQUEST_READ && request->op != TN_REQUEST_FLUSH && !tn_drive_write_cache (drive))
     request->flags |= TN_REQUEST_FUA;
+  if (G_UNLIKELY (__atomic_load_n (&drive->settling, __ATOMIC_SEQ_CST)) && request->op != TN_REQUEST_READ
+      && tn_drive_settle_first (drive, request))
+    return;
   tn_node_submit (drive->root, request);
 }
 

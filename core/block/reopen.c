@@ -9,10 +9,11 @@
 typedef struct Step {
   TnNode *node;
   uint32_t before, after;
+  TnOptions *options; /* its own */
 } Step;
 
 typedef struct Reopen {
-  const TnOptions *options; /* of the topmost node */
+  const TnOptions *options; /* of the topmost node and, with prefixes, of those below */
   uint32_t flags;
   GArray *steps; /* Step, children first */
 } Reopen;
@@ -32,15 +33,39 @@ flags_below (const TnNode *node, const TnNode *child, uint32_t wanted)
   return grows || (wanted & TN_OPEN_RESIZE) ? flags | TN_OPEN_RESIZE : flags;
 }
 
-static void
-plan (Reopen *reopen, TnNode *node, uint32_t flags)
+static int
+check_options (TnNode *node, TnOptions *options, GError **error)
 {
-  for (guint i = 0; i < node->children->len; i++) {
-    TnNode *child = g_array_index (node->children, TnChild, i).node;
-    plan (reopen, child, flags_below (node, child, flags));
+  static const TnOption nothing[] = { { NULL } };
+  const TnClass *class = node->class;
+  if (!tn_options_count (options))
+    return 0;
+  return tn_options_check (options, class->options ? class->options : nothing,
+                           class->options ? class->option_size : sizeof *nothing, TN_OPTION_RUNTIME,
+                           class->name, error);
+}
+
+/* Takes over @options. */
+static int
+plan (Reopen *reopen, TnNode *node, TnOptions *options, uint32_t flags, GError **error)
+{
+  int rc = 0;
+  for (guint i = 0; !rc && i < node->children->len; i++) {
+    const TnChild *child = &g_array_index (node->children, TnChild, i);
+    TnOptions *below = tn_options_take_prefix (options, child->role);
+    rc = plan (reopen, child->node, below, flags_below (node, child->node, flags), error);
   }
-  Step step = { node, node->flags, flags };
+  if (!rc)
+    rc = check_options (node, options, error);
+  Step step = { node, node->flags, flags, options };
   g_array_append_val (reopen->steps, step);
+  return rc;
+}
+
+static void
+step_clear (gpointer step)
+{
+  tn_options_free (((Step *) step)->options);
 }
 
 /* ---- One node ---- */
@@ -143,7 +168,7 @@ step_at (const Reopen *reopen, guint index, bool backwards)
 }
 
 static int
-switch_all (const Reopen *reopen, const TnOptions *options, GError **error)
+switch_all (const Reopen *reopen, GError **error)
 {
   g_autoptr (TnOptions) none = tn_options_new ();
   TnNode *top = step_at (reopen, 0, true)->node;
@@ -153,7 +178,7 @@ switch_all (const Reopen *reopen, const TnOptions *options, GError **error)
   guint done = 0;
   for (; done < reopen->steps->len && !rc; done++) {
     Step *step = step_at (reopen, done, backwards);
-    rc = switch_node (step->node, step->node == top ? options : none, step->after, error);
+    rc = switch_node (step->node, step->options, step->after, error);
   }
   if (!rc)
     return 0;
@@ -165,31 +190,18 @@ switch_all (const Reopen *reopen, const TnOptions *options, GError **error)
 }
 
 static int
-check_options (TnNode *node, TnOptions *options, GError **error)
-{
-  static const TnOption nothing[] = { { NULL } };
-  const TnClass *class = node->class;
-  if (!tn_options_count (options))
-    return 0;
-  return tn_options_check (options, class->options ? class->options : nothing,
-                           class->options ? class->option_size : sizeof *nothing, TN_OPTION_RUNTIME,
-                           class->name, error);
-}
-
-static int
 reopen_main (TnNode *node, void *opaque, GError **error)
 {
   Reopen *reopen = opaque;
-  g_autoptr (TnOptions) options = reopen->options ? tn_options_copy (reopen->options) : tn_options_new ();
-  int rc = check_options (node, options, error);
-  if (rc)
-    return rc;
-  tn_node_quiesce (node);
+  TnOptions *options = reopen->options ? tn_options_copy (reopen->options) : tn_options_new ();
   reopen->steps = g_array_new (FALSE, FALSE, sizeof (Step));
-  plan (reopen, node, reopen->flags);
-  rc = switch_all (reopen, options, error);
-  g_array_unref (reopen->steps);
+  g_array_set_clear_func (reopen->steps, step_clear);
+  tn_node_quiesce (node);
+  int rc = plan (reopen, node, options, reopen->flags, error);
+  if (!rc)
+    rc = switch_all (reopen, error);
   tn_node_resume (node);
+  g_array_unref (reopen->steps);
   return rc;
 }
 

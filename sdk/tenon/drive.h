@@ -37,6 +37,7 @@ typedef enum TnErrorPolicy {
 TN_API int tn_cache_mode_parse (const char *text, TnCacheMode *mode, GError **error);
 /** The open flags that a mode stands for (DIRECT, NO_FLUSH). */
 TN_API uint32_t tn_cache_mode_open_flags (TnCacheMode mode);
+TN_API const char *tn_cache_mode_name (TnCacheMode mode);
 
 /**
  * Opens a drive as `-drive` describes it: `file`, `format`, `cache`, `aio`, `readonly`, `discard`
@@ -60,11 +61,20 @@ TN_API bool tn_drive_can_discard (TnDrive *drive);
  * drive with -EROFS (checked here, so that no device need).  Any thread with a loop; never waits. */
 TN_API void tn_drive_submit (TnDrive *drive, TnRequest *request);
 
-/** The guest's view of the write cache: off means that every write is stable when it completes. */
+/** The guest's view of the write cache: off means that every write is stable when it completes.  When it is
+ * switched off, what was written before is flushed, by the loop of the thread that made the drive, and writes
+ * that come meanwhile wait for that.  Any thread. */
 TN_API bool tn_drive_write_cache (TnDrive *drive);
 TN_API void tn_drive_set_write_cache (TnDrive *drive, bool enabled);
-/** Moves to another mode while requests go on.  May wait.  Sets the guest's view of the write cache, too. */
+/** The mode that comes closest to how the drive is used now. */
+TN_API TnCacheMode tn_drive_cache_mode (TnDrive *drive);
+/** Moves to another mode while requests go on, and flushes.  May wait.  Sets the guest's view of the write
+ * cache, too.  When only the flush failed, the drive is in the new mode, and what had not been flushed may be
+ * lost. */
 TN_API int tn_drive_set_cache_mode (TnDrive *drive, TnCacheMode mode, GError **error);
+/** The same for several things at once that `-drive` says: `cache`, `aio`, and runtime options of nodes
+ * (`file.KEY`). May wait. */
+TN_API int tn_drive_reopen (TnDrive *drive, const TnOptions *options, GError **error);
 
 /** Called (in the thread that resized) after the size has changed; NULL to stop. */
 TN_API void tn_drive_on_resize (TnDrive *drive, void (*resized) (void *opaque), void *opaque);

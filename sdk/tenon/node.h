@@ -388,7 +388,8 @@ TN_API int tn_node_adopt (TnNode *node, uint64_t offset, uint64_t length, uint64
 TN_API bool tn_node_can_adopt (TnNode *node);
 /** Bytes that a format allocates at a time; 0: it does not allocate. */
 TN_API uint32_t tn_node_allocation_unit (TnNode *node);
-/** Changes open flags (WRITE, DIRECT, NO_FLUSH) and runtime options while requests may be under way. */
+/** Changes open flags (WRITE, DIRECT, NO_FLUSH) and runtime options while requests may be under way.  Options
+ * of nodes below have their role in front: `file.aio`. */
 TN_API int tn_node_reopen (TnNode *node, const TnOptions *options, uint32_t flags, GError **error);
 /** Waits until no request is under way in this graph. */
 TN_API void tn_node_drain (TnNode *node);

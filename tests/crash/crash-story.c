@@ -134,22 +134,10 @@ crash_story_end (CrashStory *story)
 }
 
 /* Of the operations that any of the image's disks has seen. */
-static uint64_t
-last_turn (void)
-{
-  g_autoptr (GPtrArray) disks = mem_disks_named ("cut");
-  uint64_t turn = 0;
-  for (guint i = 0; i < disks->len; i++) {
-    const GArray *ops = ((MemDisk *) disks->pdata[i])->ops;
-    turn = ops->len ? MAX (turn, g_array_index (ops, MemOp, ops->len - 1).turn) : turn;
-  }
-  return turn;
-}
-
 void
 crash_promise (CrashStory *story)
 {
-  CrashPromise made = { .turn = last_turn (), .steps = story->steps->len };
+  CrashPromise made = { .turn = crash_last_turn (), .steps = story->steps->len };
   state_copy (&made.state, &story->now, story->room);
   g_array_append_val (story->promises, made);
 }
@@ -289,7 +277,7 @@ note_step (CrashStory *story, CrashStep step, int ret)
 static CrashStep
 pick_range (CrashStory *story, uint64_t align, uint32_t most)
 {
-  CrashStep step = { .turn = last_turn () };
+  CrashStep step = { .turn = crash_last_turn () };
   const uint64_t units = (story->size + align - 1) / align;
   step.offset = crash_pick (story, (uint32_t) units) * align;
   step.length = MIN ((1 + crash_pick (story, most)) * align, story->size - step.offset);
@@ -331,7 +319,7 @@ resize_step (CrashStory *story, TnNode *node)
     size = old + (old - size) % (story->room - old + CRASH_SECTOR);
     size = MIN (size, story->room);
   }
-  const uint64_t turn = last_turn ();
+  const uint64_t turn = crash_last_turn ();
   const int ret = tn_node_resize (node, size, TN_PREALLOC_OFF, NULL);
   story->size = tn_node_size (node);
   g_assert_cmpuint (story->size, ==, ret == 0 ? size : story->size);
@@ -365,7 +353,7 @@ make_snapshot (CrashStory *story, TnNode *node)
 static void
 apply_snapshot (CrashStory *story, TnNode *node, const CrashSnapshot *snapshot)
 {
-  const CrashStep step = { .turn = last_turn (), .size = story->size, .all = &snapshot->state };
+  const CrashStep step = { .turn = crash_last_turn (), .size = story->size, .all = &snapshot->state };
   const int ret = tn_node_snapshot (node, TN_SNAPSHOT_APPLY, snapshot->name, NULL);
   if (ret == 0) {
     memset (story->now.may, 0, story->room / CRASH_SECTOR * sizeof *story->now.may);

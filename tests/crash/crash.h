@@ -4,7 +4,9 @@
  *
  * crash-story.c   a random workload, and what a reader may find after it
  * crash-look.c    looking at an image: contents, check, repair
- * crash-cut.c     the log of writes and flushes, cut at every point
+ * crash-log.c     the log of writes and flushes, and disks as a power cut leaves them
+ * crash-cut.c     the workload cut at every point
+ * crash-modes.c   a drive whose cache mode changes all the time, cut at every point
  * crash-fault.c   the same workload with a failure at every single operation
  * test-format-crash.c   the table of formats; how to add one
  */
@@ -29,6 +31,7 @@ typedef enum CrashFlags {
   CRASH_NEW_IS_NOISE = 1 << 10, /* a new disk holds anything: it is written first (encryption) */
   CRASH_SEAM = 1 << 12,         /* while the size changes, the sector at the smaller end may show a footer */
   CRASH_PARENT = 1 << 11,       /* what it lies over is of the same format (with BACKING) */
+  CRASH_MODES = 1 << 13,        /* cache modes are changed, too, in a run of their own */
 } CrashFlags;
 
 /* One line of the table. */
@@ -82,6 +85,24 @@ void crash_expect (const CrashStory *story, uint64_t turn, CrashState *state);
 void crash_state_clear (CrashState *state);
 uint32_t crash_pick (CrashStory *story, uint32_t n);
 
+/* ---- The log (crash-log.c) ---- */
+
+typedef struct CrashLog CrashLog;
+/* What becomes of what was not flushed: all is there, or some of it, or some sectors of some of it. */
+typedef enum CrashTearing { TEAR_NOTHING, TEAR_DROP, TEAR_SECTORS, CRASH_TEARINGS } CrashTearing;
+
+/* Logs what is done to the disks whose names begin with "cut", from now on until it is stopped. */
+CrashLog *crash_log_begin (void);
+void crash_log_stop (CrashLog *log);
+void crash_log_free (CrashLog *log);
+guint crash_log_length (const CrashLog *log);
+/* The turn of the @n-th operation, counted from 1; 0 for the beginning. */
+uint64_t crash_log_turn (const CrashLog *log, guint n);
+/* The turn of the last operation so far. */
+uint64_t crash_last_turn (void);
+/* Puts the disks as a cut after @turn leaves them; turns must not fall from call to call. */
+void crash_log_cut (CrashLog *log, uint64_t turn, CrashTearing tearing, GRand *rand);
+
 /* ---- Looking (crash-look.c); each ends the test with @when in front of what is wrong ---- */
 
 /* Opens, reads, checks, repairs and reads again. */
@@ -92,5 +113,6 @@ void crash_ask_qemu (CrashStory *story, const char *when);
 /* ---- The tests ---- */
 void crash_test_cuts (const CrashCase *kind, uint32_t seed);
 void crash_test_faults (const CrashCase *kind, uint32_t seed);
+void crash_test_modes (const CrashCase *kind, uint32_t seed);
 
 #endif

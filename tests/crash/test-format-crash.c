@@ -7,10 +7,11 @@
  *  - /DRIVER/LABEL/cut/SEED puts the disks back to what a power cut after each of these operations leaves:
  *    everything before the last flush, and of what follows all, some, or some torn at a sector;
  *  - /DRIVER/LABEL/fault/SEED runs the workload again and again while one operation fails (EIO, ENOSPC, and
- *    now and then all operations from that one on), likewise for creating the image.
- * Each time the image must open; every sector must hold what was flushed last or something written since;
- * check may find leaks but no corruption; after `check -r all` there is neither, contents are as before, and
- * qemu-img agrees where it knows the format.
+ *    now and then all operations from that one on), likewise for creating the image;
+ *  - /DRIVER/LABEL/modes/SEED has a drive on it with many requests under way while cache modes and the
+ * guest's write cache change, and cuts the power as above. Each time the image must open; every sector must
+ * hold what was flushed last or something written since; check may find leaks but no corruption; after `check
+ * -r all` there is neither, contents are as before, and qemu-img agrees where it knows the format.
  *
  * To add a format add a line to the table: its class name, a label, options to create with, what it can do
  * (crash.h).  Several lines for one format are welcome where options change how metadata is written.  Give
@@ -34,11 +35,11 @@
 #define QCOW2_V3 (QCOW2_V2 | CRASH_DISCARD_ZERO)
 
 static const CrashCase cases[] = {
-  { "raw", "plain", "", NULL, 0, 0, NULL },
+  { "raw", "plain", "", NULL, CRASH_MODES, 0, NULL },
   { "qcow2", "clusters-512", "cluster_size=512", NULL, QCOW2_V3, 0, "qcow2" },
-  { "qcow2", "clusters-4k", "cluster_size=4096", NULL, QCOW2_V3, 0, "qcow2" },
+  { "qcow2", "clusters-4k", "cluster_size=4096", NULL, QCOW2_V3 | CRASH_MODES, 0, "qcow2" },
   { "qcow2", "version2", "cluster_size=4096,compat=0.10", NULL, QCOW2_V2, 0, "qcow2" },
-  { "qcow2", "lazy", "cluster_size=4096,lazy_refcounts=on", NULL, QCOW2_V3, 0, "qcow2" },
+  { "qcow2", "lazy", "cluster_size=4096,lazy_refcounts=on", NULL, QCOW2_V3 | CRASH_MODES, 0, "qcow2" },
   { "qcow2", "extended", "cluster_size=16384,extended_l2=on", NULL, QCOW2_V3 & ~CRASH_PACKS, 0, "qcow2" },
   { "qcow2", "resize", "cluster_size=512", NULL, (QCOW2_V3 & ~CRASH_BACKING) | CRASH_RESIZE | CRASH_SHRINK, 0,
     "qcow2" },
@@ -150,6 +151,15 @@ test_faults (gconstpointer data)
   }
 }
 
+static void
+test_modes (gconstpointer data)
+{
+  const Run *run = data;
+  if (is_built (run->kind)) {
+    crash_test_modes (run->kind, run->seed);
+  }
+}
+
 static unsigned
 number_from (const char *variable, unsigned otherwise)
 {
@@ -165,6 +175,10 @@ add_runs (const CrashCase *kind, uint32_t seed)
   const Run run = { kind, seed };
   g_test_add_data_func_full (cuts, g_memdup2 (&run, sizeof run), test_cuts, g_free);
   g_test_add_data_func_full (faults, g_memdup2 (&run, sizeof run), test_faults, g_free);
+  if (kind->flags & CRASH_MODES) {
+    g_autofree char *modes = g_strdup_printf ("/%s/%s/modes/%u", kind->driver, kind->label, seed);
+    g_test_add_data_func_full (modes, g_memdup2 (&run, sizeof run), test_modes, g_free);
+  }
 }
 
 static bool

@@ -119,6 +119,7 @@ typedef struct Deferred {
   MemDisk *disk;
   TnLoop *loop;
   unsigned turns;
+  uint64_t begun;
 } Deferred;
 
 static MemDisk *
@@ -179,13 +180,21 @@ check_aligned (const MemDisk *disk, const TnRequest *request)
     g_assert_cmpuint ((uintptr_t) request->iov[i].iov_base % disk->alignment, ==, 0);
 }
 
+static uint64_t turns; /* operations of all disks so far */
+
+static uint64_t
+turns_now (void)
+{
+  return __atomic_load_n (&turns, __ATOMIC_RELAXED);
+}
+
 static void
-log_op (MemDisk *disk, const TnRequest *request, int result)
+log_op (MemDisk *disk, const TnRequest *request, int result, uint64_t begun)
 {
   if (!disk->log)
     return;
-  static uint64_t turns;
   MemOp op = { .op = request->op, .result = result, .offset = request->offset, .length = request->length };
+  op.begun = begun;
   op.turn = __atomic_add_fetch (&turns, 1, __ATOMIC_RELAXED);
   if (request->op == TN_REQUEST_WRITE && !result)
     op.bytes = g_memdup2 (disk->bytes + request->offset, request->length);
@@ -216,7 +225,7 @@ move_bytes (MemDisk *disk, const TnRequest *request)
 }
 
 static int
-perform (MemDisk *disk, const TnRequest *request)
+perform (MemDisk *disk, const TnRequest *request, uint64_t begun)
 {
   pthread_mutex_lock (&disk->lock);
   int result = disk->fault ? disk->fault (disk, request) : 0;
@@ -243,7 +252,7 @@ perform (MemDisk *disk, const TnRequest *request)
       break;
     }
   }
-  log_op (disk, request, result);
+  log_op (disk, request, result, begun);
   pthread_mutex_unlock (&disk->lock);
   return result;
 }
@@ -257,7 +266,7 @@ deferred_turn (void *opaque)
     return;
   }
   TnRequest *request = deferred->request;
-  int result = perform (deferred->disk, request);
+  int result = perform (deferred->disk, request, deferred->begun);
   g_free (deferred);
   request->done (request, result);
 }
@@ -269,15 +278,15 @@ mem_submit (TnNode *node, TnRequest *request)
   memset (tn_request_leaf_scratch (request), 0xa5, TN_REQUEST_LEAF_WORDS * sizeof (uintptr_t));
   __atomic_fetch_add (&disk->submitted, 1, __ATOMIC_RELAXED);
   __atomic_store_n (&disk->fixed, !(tn_node_open_flags (node) & TN_OPEN_RESIZE), __ATOMIC_RELAXED);
-  unsigned turns = disk->defer ? 1 + (unsigned) g_random_int_range (0, (int) disk->defer) : 0;
+  unsigned wait = disk->defer ? 1 + (unsigned) g_random_int_range (0, (int) disk->defer) : 0;
   if (request->op == TN_REQUEST_FLUSH && disk->flush_turns)
-    turns = disk->flush_turns;
-  if (!turns) {
-    request->done (request, perform (disk, request));
+    wait = disk->flush_turns;
+  if (!wait) {
+    request->done (request, perform (disk, request, turns_now ()));
     return;
   }
   Deferred *deferred = g_new (Deferred, 1);
-  *deferred = (Deferred){ request, disk, tn_loop_current (), turns };
+  *deferred = (Deferred){ request, disk, tn_loop_current (), wait, turns_now () };
   tn_loop_post (deferred->loop, deferred_turn, deferred);
 }
 
@@ -290,7 +299,7 @@ mem_resize (TnNode *node, uint64_t size, TnPrealloc prealloc, GError **error)
   int result = disk->fault ? disk->fault (disk, &request) : 0;
   if (!result)
     set_disk_size (disk, size);
-  log_op (disk, &request, result);
+  log_op (disk, &request, result, 0);
   pthread_mutex_unlock (&disk->lock);
   return result ? tn_fail (error, TN_BLOCK_ERROR, -result, "%s: resizing failed", disk->name) : 0;
 }
@@ -323,11 +332,11 @@ mem_share_range (TnNode *from, uint64_t from_offset, TnNode *to, uint64_t to_off
   TnRequest request = {
     .op = TN_REQUEST_READ, .iov = &iov, .n_iov = 1, .offset = from_offset, .length = length
   };
-  int rc = perform (disk_of (from), &request);
+  int rc = perform (disk_of (from), &request, turns_now ());
   request.op = TN_REQUEST_WRITE;
   request.offset = to_offset;
   if (!rc)
-    rc = perform (disk, &request);
+    rc = perform (disk, &request, turns_now ());
   return rc ? rc : (int64_t) length;
 }
 
@@ -377,7 +386,7 @@ memblock_pread (TnNode *node, void *buffer, uint64_t length, uint64_t offset, GE
     length = 1000;
   struct iovec iov = { buffer, length };
   TnRequest request = { .op = TN_REQUEST_READ, .iov = &iov, .n_iov = 1, .offset = offset, .length = length };
-  int rc = perform (disk, &request);
+  int rc = perform (disk, &request, turns_now ());
   return rc ? rc : (int64_t) length;
 }
 
@@ -387,7 +396,7 @@ memblock_pwrite (TnNode *node, const void *buffer, uint64_t length, uint64_t off
   length = MIN (length, 3000);
   struct iovec iov = { (void *) buffer, length };
   TnRequest request = { .op = TN_REQUEST_WRITE, .iov = &iov, .n_iov = 1, .offset = offset, .length = length };
-  int rc = perform (disk_of (node), &request);
+  int rc = perform (disk_of (node), &request, turns_now ());
   return rc ? rc : (int64_t) length;
 }
 
@@ -395,7 +404,7 @@ static int
 memblock_sync (TnNode *node, GError **error)
 {
   TnRequest request = { .op = TN_REQUEST_FLUSH };
-  return perform (disk_of (node), &request);
+  return perform (disk_of (node), &request, turns_now ());
 }
 
 static const TnProtocolOps memblock_ops = {

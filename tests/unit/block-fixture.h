@@ -19,6 +19,7 @@ typedef struct MemOp {
   uint64_t offset, length;
   uint8_t *bytes; /* of a write */
   uint64_t turn;  /* place among the operations of all disks */
+  uint64_t begun; /* of a flush: the last operation that had ended when it was asked for */
 } MemOp;
 
 typedef struct MemDisk {

@@ -102,35 +102,37 @@ file_open_fd (const char *filename, bool want_device, uint32_t flags, struct sta
   return fd;
 }
 
-static int
-file_choose_engine (FileState *s, const char *aio, uint32_t flags, GError **error)
+static TnFdEngine
+file_engine_named (const char *aio)
 {
-  if (aio == NULL) {
-    s->engine = TN_FD_ENGINE_DEFAULT;
-    return 0;
-  }
+  if (aio == NULL)
+    return TN_FD_ENGINE_DEFAULT;
   if (strcmp (aio, "threads") == 0)
-    s->engine = TN_FD_ENGINE_THREADS;
-  else if (strcmp (aio, "io_uring") == 0)
-    s->engine = TN_FD_ENGINE_URING;
-  else
-    s->engine = TN_FD_ENGINE_LINUX_AIO;
-  if (s->engine == TN_FD_ENGINE_LINUX_AIO && (flags & TN_OPEN_DIRECT) == 0)
+    return TN_FD_ENGINE_THREADS;
+  return strcmp (aio, "io_uring") == 0 ? TN_FD_ENGINE_URING : TN_FD_ENGINE_LINUX_AIO;
+}
+
+int
+file_choose_engine (const FileState *s, const char *aio, uint32_t flags, TnFdEngine *engine, GError **error)
+{
+  *engine = file_engine_named (aio);
+  if (*engine == TN_FD_ENGINE_LINUX_AIO && (flags & TN_OPEN_DIRECT) == 0)
     return tn_fail (
         error, TN_BLOCK_ERROR, EINVAL,
         "aio=native was specified for '%s', but it requires cache.direct=on, which was not specified",
         s->filename);
-  return tn_loop_has_engine (tn_loop_current (), s->engine, error);
+  return aio == NULL ? 0 : tn_loop_has_engine (tn_loop_current (), *engine, error);
 }
 
-/* A look at an image's headers needs no engine, and so not to know. */
-static bool
-file_is_in_memory (const FileState *s, uint32_t flags)
+void
+file_set_engine (FileState *s, TnFdEngine engine, uint32_t flags)
 {
   struct statfs fs;
 
-  return (flags & TN_OPEN_NO_IO) == 0 && s->engine != TN_FD_ENGINE_THREADS && fstatfs (s->fd, &fs) == 0
-         && fs.f_type == TMPFS_MAGIC;
+  s->engine = (uint8_t) engine;
+  /* A look at an image's headers needs no engine, and so not to know. */
+  s->in_memory = (flags & TN_OPEN_NO_IO) == 0 && engine != TN_FD_ENGINE_THREADS && fstatfs (s->fd, &fs) == 0
+                 && fs.f_type == TMPFS_MAGIC;
 }
 
 static int
@@ -154,7 +156,8 @@ file_open_checked (TnNode *node, FileState *s, const TnOptions *options, const s
                    uint32_t flags, GError **error)
 {
   TnLimits limits;
-  int r = file_choose_engine (s, tn_options_get (options, "aio"), flags, error);
+  TnFdEngine engine;
+  int r = file_choose_engine (s, tn_options_get (options, "aio"), flags, &engine, error);
 
   if (r == 0)
     r = file_open_size (s, st, error);
@@ -163,7 +166,7 @@ file_open_checked (TnNode *node, FileState *s, const TnOptions *options, const s
   if (r < 0)
     return r;
   s->alignment = limits.request_alignment;
-  s->in_memory = file_is_in_memory (s, flags);
+  file_set_engine (s, engine, flags);
   tn_node_set_limits (node, &limits);
   tn_node_set_size (node, s->size);
   return 0;
@@ -317,8 +320,8 @@ static const char *const file_prealloc_choices[] = { "off", "falloc", "full", NU
 static const TnOption file_options[] = {
   { "filename", TN_OPTION_STRING, TN_OPTION_OPEN | TN_OPTION_CREATE | TN_OPTION_REQUIRED, NULL,
     "file or block device to use" },
-  { "aio", TN_OPTION_ENUM, TN_OPTION_OPEN, NULL, "how requests reach the kernel (default: the best there is)",
-    .choices = file_aio_choices },
+  { "aio", TN_OPTION_ENUM, TN_OPTION_OPEN | TN_OPTION_RUNTIME, NULL,
+    "how requests reach the kernel (default: the best there is)", .choices = file_aio_choices },
   { "locking", TN_OPTION_ENUM, TN_OPTION_OPEN | TN_OPTION_CREATE, "auto",
     "exclude other users of the image (auto: if the file system has locks)",
     .choices = file_locking_choices },

@@ -155,5 +155,9 @@ int64_t file_copy_range (TnNode *from, uint64_t from_offset, TnNode *to, uint64_
 
 /* reopen.c */
 int file_reopen (TnNode *node, const TnOptions *options, uint32_t flags, GError **error);
+/** The engine called @aio (NULL: the best there is), if the current loop has it and @flags fit. */
+int file_choose_engine (const FileState *s, const char *aio, uint32_t flags, TnFdEngine *engine,
+                        GError **error);
+void file_set_engine (FileState *s, TnFdEngine engine, uint32_t flags);
 
 #endif

@@ -2,7 +2,8 @@
 /*
  * Other flags on an open file while requests go on.  The descriptor's number stays: O_DIRECT is switched in
  * place, and for another access mode the same inode is opened once more and put behind the same number.
- * Requests that the kernel has already keep the old open file until they are done.
+ * Requests that the kernel has already keep the old open file until they are done.  Another engine is for the
+ * requests that come; none is under way while this runs.
  */
 #include "file.h"
 
@@ -68,14 +69,21 @@ file_reopen (TnNode *node, const TnOptions *options, uint32_t flags, GError **er
   bool direct = (flags & TN_OPEN_DIRECT) != 0;
   int access = (flags & TN_OPEN_WRITE) != 0 ? O_RDWR : O_RDONLY;
   int now = fcntl (s->fd, F_GETFL);
+  const char *aio = tn_options_get (options, "aio");
+  TnFdEngine engine = s->engine;
   TnLimits limits;
   int r = 0;
 
   if (now < 0)
     return tn_fail_errno (error, TN_BLOCK_ERROR, errno, "Could not look at '%s'", s->filename);
-  if (s->engine == TN_FD_ENGINE_LINUX_AIO && !direct)
-    return tn_fail (error, TN_BLOCK_ERROR, EINVAL, "'%s' uses aio=native, which needs cache.direct=on",
-                    s->filename);
+  if (aio != NULL)
+    r = file_choose_engine (s, aio, flags, &engine, error);
+  else if (engine == TN_FD_ENGINE_LINUX_AIO && !direct)
+    r = tn_fail (error, TN_BLOCK_ERROR, EINVAL,
+                 "'%s' uses aio=native, which needs cache.direct=on: choose another aio with it",
+                 s->filename);
+  if (r < 0)
+    return r;
   if ((now & O_ACCMODE) != access)
     r = file_replace (s, access | (direct ? O_DIRECT : 0), error);
   else if (((now & O_DIRECT) != 0) != direct)
@@ -88,5 +96,7 @@ file_reopen (TnNode *node, const TnOptions *options, uint32_t flags, GError **er
   tn_node_set_limits (node, &limits);
   __atomic_store_n (&s->alignment, limits.request_alignment, __ATOMIC_RELAXED);
   __atomic_store_n (&s->direct, direct, __ATOMIC_RELAXED);
+  if (aio != NULL)
+    file_set_engine (s, engine, flags);
   return 0;
 }
