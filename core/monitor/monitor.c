@@ -3,6 +3,7 @@
 #include "cpu/cpu.h"
 #include "machine/chardev.h"
 #include "machine/machine-private.h"
+#include "monitor/monitor-block.h"
 
 #define LINE_MAX_LENGTH 512
 #define PROMPT "(tenon) "
@@ -69,27 +70,6 @@ info_registers (TnMachine *machine, GString *out)
 }
 
 static void
-info_blockstats (TnMachine *machine, GString *out)
-{
-  GHashTableIter iter;
-  gpointer id, drive;
-  g_hash_table_iter_init (&iter, machine->drives);
-  while (g_hash_table_iter_next (&iter, &id, &drive)) {
-    TnDriveStats s = { .size = sizeof s };
-    tn_drive_stats (drive, &s);
-    g_string_append_printf (out,
-                            "%s: reads %" G_GUINT64_FORMAT " (%" G_GUINT64_FORMAT " bytes, %" G_GUINT64_FORMAT
-                            " errors), writes %" G_GUINT64_FORMAT " (%" G_GUINT64_FORMAT
-                            " bytes, %" G_GUINT64_FORMAT " errors), flushes %" G_GUINT64_FORMAT
-                            ", discards %" G_GUINT64_FORMAT ", in flight %u\n",
-                            (const char *) id, s.read_requests, s.read_bytes, s.read_errors, s.write_requests,
-                            s.write_bytes, s.write_errors, s.flush_requests, s.discard_requests, s.in_flight);
-  }
-  if (out->len == 0)
-    g_string_append (out, "there are no drives\n");
-}
-
-static void
 info_plugins (TnMachine *machine, GString *out)
 {
   tn_machine_dump_plugins (out);
@@ -110,7 +90,8 @@ static const struct {
   { "status", "whether the machine runs", info_status },
   { "registers", "registers of all CPUs", info_registers },
   { "mtree", "the memory map", tn_machine_dump_memory },
-  { "blockstats", "requests to the drives so far", info_blockstats },
+  { "block", "the drives, their images and cache modes", tn_monitor_info_block },
+  { "blockstats", "requests to the drives so far", tn_monitor_info_blockstats },
   { "plugins", "plugins in use and why", info_plugins },
   { "qtree", "the objects of the machine", info_qtree },
 };
@@ -160,6 +141,18 @@ command_cont (TnMonitor *monitor, const char *argument, GString *out)
   tn_machine_resume (monitor->machine);
 }
 
+static void
+command_block_resize (TnMonitor *monitor, const char *argument, GString *out)
+{
+  tn_monitor_block_resize (monitor->machine, argument, out);
+}
+
+static void
+command_block_reopen (TnMonitor *monitor, const char *argument, GString *out)
+{
+  tn_monitor_block_reopen (monitor->machine, argument, out);
+}
+
 static void command_help (TnMonitor *monitor, const char *argument, GString *out);
 
 static const struct {
@@ -173,6 +166,9 @@ static const struct {
   { "cont", "let it go on", command_cont },
   { "system_reset", "reset the machine", command_reset },
   { "system_powerdown", "press the power button", command_powerdown },
+  { "block_resize", "DRIVE SIZE: change the size of a drive's image", command_block_resize },
+  { "block_reopen", "DRIVE cache=MODE,aio=ENGINE: change how a drive is used while requests go on",
+    command_block_reopen },
   { "quit", "end the machine at once", command_quit },
 };
 
