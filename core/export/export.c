@@ -17,6 +17,8 @@ struct TnExport {
   TnExportServer *server;
   TnDrive *drive;
   void *state;
+  void (*notice) (const TnExportNotice *notice, void *opaque);
+  void *opaque;
 };
 
 static int
@@ -155,6 +157,7 @@ tn_export_free (TnExport *export)
 {
   if (!export)
     return;
+  export->notice = NULL;
   export->ops->close (export);
   if (export->server)
     g_ptr_array_remove (export->server->exports, export);
@@ -178,4 +181,20 @@ TnExportServer *
 tn_export_server (TnExport *export)
 {
   return export->server;
+}
+
+void
+tn_export_on_event (TnExport *export, void (*notice) (const TnExportNotice *, void *), void *opaque)
+{
+  export->notice = notice;
+  export->opaque = opaque;
+}
+
+void
+tn_export_notify (TnExport *export, const TnExportNotice *notice)
+{
+  TnExportNotice copy = *notice;
+  copy.size = sizeof copy;
+  if (export->notice)
+    export->notice (&copy, export->opaque);
 }

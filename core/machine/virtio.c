@@ -318,6 +318,8 @@ tn_virtq_pop (TnVirtq *queue)
   const char *fault = NULL;
   TnVirtqRequest *request = NULL;
 
+  if (virtio == NULL)
+    return tn_virtq_alone_pop (queue);
   if (!virtio_is_running (virtio))
     return NULL;
   g_mutex_lock (&virtio->lock);
@@ -332,6 +334,10 @@ tn_virtq_pop (TnVirtq *queue)
 void
 tn_virtq_unpop (TnVirtq *queue, TnVirtqRequest *request)
 {
+  if (queue->virtio == NULL) {
+    tn_virtq_give_back (queue, request);
+    return;
+  }
   g_mutex_lock (&queue->virtio->lock);
   tn_virtq_give_back (queue, request);
   if (queue->in_flight == 0)
@@ -342,6 +348,10 @@ tn_virtq_unpop (TnVirtq *queue, TnVirtqRequest *request)
 void
 tn_virtq_push (TnVirtq *queue, TnVirtqRequest *request, uint32_t written)
 {
+  if (queue->virtio == NULL) {
+    tn_virtq_alone_push (queue, request, written);
+    return;
+  }
   g_mutex_lock (&queue->virtio->lock);
   tn_virtq_complete (queue, request, written);
   if (queue->in_flight == 0)
@@ -353,6 +363,11 @@ void
 tn_virtq_notify (TnVirtq *queue)
 {
   TnVirtio *virtio = queue->virtio;
+  if (virtio == NULL) {
+    if (tn_virtq_wants_interrupt (queue))
+      queue->alone.interrupt (queue->opaque);
+    return;
+  }
   g_mutex_lock (&virtio->lock);
   bool interrupt = tn_virtq_wants_interrupt (queue);
   g_mutex_unlock (&virtio->lock);

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* Split virtqueues as core/machine/virtio.c uses them.  The caller holds the virtio lock. */
+/* Split virtqueues as core/machine/virtio.c uses them; the caller holds the virtio lock.  Or without a device
+ * (virtq-alone.c): then `virtio` is NULL. */
 #ifndef TN_CORE_MACHINE_VIRTQ_H
 #define TN_CORE_MACHINE_VIRTQ_H
 
@@ -25,6 +26,9 @@ struct TnVirtq {
   uint64_t used_address;
   struct VirtqEntry *free;
   uint32_t kick_pending; /* atomic */
+  TnVirtqOps alone;      /* of a queue without a device, as are those below */
+  void *opaque;
+  bool broken;
 };
 
 /* Maps the rings; false when an address, alignment or size is not allowed. */
@@ -37,6 +41,9 @@ void tn_virtq_destroy (TnVirtq *queue);
 TnVirtqRequest *tn_virtq_take (TnVirtq *queue, const char **fault);
 void tn_virtq_give_back (TnVirtq *queue, TnVirtqRequest *request);
 void tn_virtq_complete (TnVirtq *queue, TnVirtqRequest *request, uint32_t written);
+/* tn_virtq_pop() and its like for a queue without a device. */
+TnVirtqRequest *tn_virtq_alone_pop (TnVirtq *queue);
+void tn_virtq_alone_push (TnVirtq *queue, TnVirtqRequest *request, uint32_t written);
 /* Whether the guest is to be interrupted for what was completed since the last call. */
 bool tn_virtq_wants_interrupt (TnVirtq *queue);
 

@@ -6,6 +6,7 @@
 #include <stdatomic.h>
 #include <sys/mman.h>
 
+#include "memory/shared.h"
 #include "memory/space-private.h"
 
 typedef struct TnRegion {
@@ -13,6 +14,7 @@ typedef struct TnRegion {
   TnEntry entry;      /* as it would be without watches */
   size_t host_length; /* bytes mapped for RAM and ROM */
   size_t dirty_length;
+  bool shared;
 } TnRegion;
 
 static const char *
@@ -31,7 +33,9 @@ region_kind (const TnRegion *region)
 static void
 region_unmap (TnRegion *region)
 {
-  if (region->entry.host != NULL)
+  if (region->entry.host != NULL && region->shared)
+    tn_shared_unmap (region->entry.host, region->host_length);
+  else if (region->entry.host != NULL)
     munmap (region->entry.host, region->host_length);
   if (region->entry.dirty != NULL)
     munmap (region->entry.dirty, region->dirty_length);
@@ -219,19 +223,10 @@ region_new (const char *name, TnEntryKind kind, uint64_t base, uint64_t size)
 }
 
 static int
-region_map (TnRegion *region, uint64_t size, GError **error)
+region_map_dirty (TnRegion *region, uint64_t size, GError **error)
 {
-  uint64_t pages = size >> TN_PAGE_SHIFT;
+  const uint64_t pages = (size >> TN_PAGE_SHIFT) + (size % TN_PAGE_SIZE != 0);
   const int flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE;
-  void *host = mmap (NULL, size, PROT_READ | PROT_WRITE, flags, -1, 0);
-  if (host == MAP_FAILED)
-    return tn_fail_errno (error, TN_MACHINE_ERROR, errno,
-                          "cannot map %" G_GUINT64_FORMAT " MiB of guest memory '%s', give the machine less",
-                          size >> 20, region->name);
-  /* Guests use most of it sooner or later: fewer faults, fewer TLB misses.  No matter if the host has none. */
-  madvise (host, size, MADV_HUGEPAGE);
-  region->entry.host = host;
-  region->host_length = size;
   void *dirty = mmap (NULL, pages, PROT_READ | PROT_WRITE, flags, -1, 0);
   if (dirty == MAP_FAILED)
     return tn_fail_errno (error, TN_MACHINE_ERROR, errno, "cannot map the dirty bits of guest memory '%s'",
@@ -239,6 +234,23 @@ region_map (TnRegion *region, uint64_t size, GError **error)
   region->entry.dirty = dirty;
   region->dirty_length = pages;
   return 0;
+}
+
+static int
+region_map (TnRegion *region, uint64_t size, GError **error)
+{
+  const int flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE;
+  void *host = mmap (NULL, size, PROT_READ | PROT_WRITE, flags, -1, 0);
+  if (host == MAP_FAILED)
+    return tn_fail_errno (error, TN_MACHINE_ERROR, errno,
+                          "cannot map %" G_GUINT64_FORMAT " MiB of guest memory '%s', give the machine less",
+                          size >> 20, region->name);
+  /* Guests use most of it sooner or later: fewer faults, fewer TLB misses.  No matter if the host has none.
+   */
+  madvise (host, size, MADV_HUGEPAGE);
+  region->entry.host = host;
+  region->host_length = size;
+  return region_map_dirty (region, size, error);
 }
 
 static int
@@ -263,6 +275,32 @@ int
 tn_space_add_ram (TnSpace *space, const char *name, uint64_t base, uint64_t size, GError **error)
 {
   return space_add_memory (space, name, TN_ENTRY_RAM, base, size, NULL, 0, error);
+}
+
+int
+tn_space_add_shared (TnSpace *space, const char *name, uint64_t base, uint64_t size, int fd, uint64_t offset,
+                     GError **error)
+{
+  uint8_t *host = NULL;
+  int r = region_check (name, base, size, 1, error);
+  if (r == 0 && base % TN_PAGE_SIZE != 0)
+    r = tn_fail (error, TN_MACHINE_ERROR, EINVAL,
+                 "region '%s': the address 0x%" G_GINT64_MODIFIER "x is not a multiple of %u", name, base,
+                 (unsigned) TN_PAGE_SIZE);
+  if (r == 0)
+    r = tn_shared_map (name, fd, offset, size, &host, error);
+  if (r < 0)
+    return r;
+  TnRegion *region = region_new (name, TN_ENTRY_RAM, base, size);
+  region->shared = true;
+  region->entry.host = host;
+  region->host_length = size;
+  r = region_map_dirty (region, size, error);
+  if (r < 0) {
+    region_free (region);
+    return r;
+  }
+  return space_insert (space, region, error);
 }
 
 int
@@ -320,7 +358,8 @@ tn_space_remove (TnSpace *space, uint64_t base, GError **error)
   /* A vCPU or a request under way may still hold a pointer.  The pages go back to the system, but the
      addresses stay ours, so that a late access never meets memory of somebody else. */
   if (region->entry.host != NULL) {
-    madvise (region->entry.host, region->host_length, MADV_DONTNEED);
+    if (!region->shared)
+      madvise (region->entry.host, region->host_length, MADV_DONTNEED);
     g_ptr_array_add (space->removed, region);
   } else {
     region_free (region);

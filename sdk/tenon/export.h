@@ -77,6 +77,9 @@ TN_API void tn_export_server_free (TnExportServer *server);
 TN_API void tn_export_server_on_event (TnExportServer *server,
                                        void (*notice) (const TnExportNotice *notice, void *opaque),
                                        void *opaque);
+/** As tn_export_server_on_event(), for an export of a class without servers: the only peer that it has. */
+TN_API void tn_export_on_event (TnExport *export, void (*notice) (const TnExportNotice *notice, void *opaque),
+                                void *opaque);
 /** Offers @drive, which stays the caller's and has to outlive the export, by the class @type; @server is the
  * one that it belongs to, or NULL for a class without servers. */
 TN_API int tn_export_new (const char *type, TnExportServer *server, TnDrive *drive, const TnOptions *options,
@@ -97,5 +100,7 @@ TN_API TnDrive *tn_export_drive (TnExport *export);
 TN_API TnExportServer *tn_export_server (TnExport *export);
 /** Passes @notice on to the program; the size is filled in. */
 TN_API void tn_export_server_notify (TnExportServer *server, const TnExportNotice *notice);
+/** The same for an export of a class without servers. */
+TN_API void tn_export_notify (TnExport *export, const TnExportNotice *notice);
 
 #endif

@@ -60,6 +60,14 @@ TN_API int tn_space_add_ram (TnSpace *space, const char *name, uint64_t base, ui
 /** Adds memory that the guest can't write, with a copy of @data, zero-padded to @size. */
 TN_API int tn_space_add_rom (TnSpace *space, const char *name, uint64_t base, uint64_t size, const void *data,
                              size_t length, GError **error);
+/**
+ * Adds RAM that others share: @size bytes of @fd from @offset on, which the file has to have.  @base and
+ * @offset are multiples of the page size, @size is any.  @fd stays the caller's.  Whoever shares the file may
+ * cut it short later, which ends a process that touches what is gone; instead the region then turns into
+ * zeroed memory that nobody else sees.
+ */
+TN_API int tn_space_add_shared (TnSpace *space, const char *name, uint64_t base, uint64_t size, int fd,
+                                uint64_t offset, GError **error);
 /** Adds registers.  Overlapping another region is an error naming both. */
 TN_API int tn_space_add_mmio (TnSpace *space, const char *name, uint64_t base, uint64_t size,
                               const TnMmioOps *ops, void *opaque, GError **error);

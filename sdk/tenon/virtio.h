@@ -80,6 +80,37 @@ TN_API size_t tn_iov_take (struct iovec **iov, uint16_t *n, void *buffer, size_t
 /** Copies to the front of a segment list without changing it; returns the bytes that fitted. */
 TN_API size_t tn_iov_fill (const struct iovec *iov, unsigned n, const void *buffer, size_t length);
 
+/* ---- Queues without a device ---- */
+
+/** What a queue tells who made it by tn_virtq_new(). */
+typedef struct TnVirtqOps {
+  uint32_t size; /**< sizeof (TnVirtqOps) */
+  uint32_t reserved;
+  /** The guest wants to be interrupted.  Called by tn_virtq_notify(). */
+  void (*interrupt) (void *opaque);
+  /** The guest has broken the ring: nothing more is popped until the queue is started again.  Called by
+   * tn_virtq_pop(). */
+  void (*broken) (const char *why, void *opaque);
+  /** The last request under way has been pushed.  Called by tn_virtq_push(), which still needs the queue. */
+  void (*idle) (void *opaque);
+} TnVirtqOps;
+
+/** Makes a queue of up to @max descriptors (a power of two) whose guest is served by this process without
+ * being its machine: vhost-user.  All of it is for one thread. */
+TN_API TnVirtq *tn_virtq_new (uint16_t max, const TnVirtqOps *ops, void *opaque);
+/** Frees a queue of which no request is under way. */
+TN_API void tn_virtq_free (TnVirtq *queue);
+/** Begins to serve rings at these addresses of @space, with the negotiated @features; @next is the index of
+ * the available ring to go on at.  False when a size, address or alignment is not allowed, or when it is
+ * started already. */
+TN_API bool tn_virtq_start (TnVirtq *queue, TnSpace *space, uint64_t features, uint16_t size,
+                            uint64_t descriptors, uint64_t available, uint64_t used, uint16_t next);
+/** Pops nothing more, and gives the index of the available ring to go on at.  Requests under way end without
+ * reaching the ring: wait for `idle` first when they shall. */
+TN_API uint16_t tn_virtq_stop (TnVirtq *queue);
+/** How many requests have been popped and not pushed. */
+TN_API unsigned tn_virtq_in_flight (TnVirtq *queue);
+
 /** The virtio side of a device on bus "virtio"; valid from start() on. */
 TN_API TnVirtio *tn_virtio_of (TnDevice *device);
 TN_API TnVirtq *tn_virtio_queue (TnVirtio *virtio, unsigned index);
