@@ -14,7 +14,7 @@ dir=${1:-${XDG_CACHE_HOME:-$HOME/.cache}/tenon}/qemu-$suite
 say () { printf '%s\n' "fetch-qemu.sh: $*" >&2; }
 unavailable () { say "$*"; exit 77; }
 
-if [ -f "$dir/.complete" ]; then
+if [ -f "$dir/.complete-2" ]; then
   printf '%s\n' "$dir/bin"
   exit 0
 fi
@@ -22,8 +22,10 @@ fi
 mkdir -p "$dir"
 say "reading the package lists of $suite"
 debian_setup "$dir" "$(dpkg --print-architecture)" "$suite"
-say "downloading qemu-utils and qemu-system-riscv with what they need"
-apt-get -q -y --no-install-recommends --download-only install qemu-utils qemu-system-riscv >"$dir/apt/download.log" 2>&1 \
+say "downloading qemu-utils, qemu-system-riscv and block drivers with what they need"
+drivers=$(apt-cache search --names-only '^qemu-block-(extra|supplemental)$' | awk '{ print $1 }')
+# shellcheck disable=SC2086
+apt-get -q -y --no-install-recommends --download-only install qemu-utils qemu-system-riscv $drivers >"$dir/apt/download.log" 2>&1 \
   || unavailable "apt-get could not download them: see $dir/apt/download.log"
 
 rm -rf "$dir/root" "$dir/bin"
@@ -36,10 +38,10 @@ loader=$(find "$dir/root/usr/lib64" "$dir/root/usr/lib" -name 'ld-linux*.so.*' |
 libraries=$(dirname "$(find "$dir/root/usr/lib" -name 'libc.so.6' | head -n 1)")
 [ -n "$loader" ] && [ -x "$dir/root/usr/bin/qemu-img" ] || { say "the packages hold no loader or no qemu-img"; exit 1; }
 for tool in qemu-img qemu-io qemu-system-riscv64; do
-  printf '#!/bin/sh\nexec "%s" --library-path "%s" "%s" "$@"\n' "$loader" "$libraries" "$dir/root/usr/bin/$tool" > "$dir/bin/$tool"
+  printf '#!/bin/sh\nQEMU_MODULE_DIR="%s" exec "%s" --library-path "%s" "%s" "$@"\n' "$libraries/qemu" "$loader" "$libraries" "$dir/root/usr/bin/$tool" > "$dir/bin/$tool"
   chmod 755 "$dir/bin/$tool"
 done
 "$dir/bin/qemu-img" --version >/dev/null || { say "the fetched qemu-img does not run"; exit 1; }
 rm -rf "$dir/apt/cache" "$dir/apt/lists"
-: > "$dir/.complete"
+: > "$dir/.complete-2"
 printf '%s\n' "$dir/bin"

@@ -1,11 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #include "nbd.h"
 #include "sandbox.h"
-
-#include <poll.h>
-#include <signal.h>
-#include <sys/signalfd.h>
-#include <unistd.h>
+#include "service.h"
 
 typedef struct Service {
   CliArgs *args;
@@ -19,15 +15,6 @@ typedef struct Service {
 } Service;
 
 /* ---- While it runs ---- */
-
-static void
-signalled (int fd, short events, void *opaque)
-{
-  Service *service = opaque;
-  struct signalfd_siginfo info;
-  if (read (fd, &info, sizeof info) > 0)
-    tn_loop_quit (service->loop);
-}
 
 static void
 noticed (const TnExportNotice *notice, void *opaque)
@@ -44,22 +31,6 @@ noticed (const TnExportNotice *notice, void *opaque)
 }
 
 /* ---- Beginning and end ---- */
-
-/* Before there are threads, which would get the signals otherwise. */
-static int
-catch_signals (Service *service, GError **error)
-{
-  sigset_t set;
-  sigemptyset (&set);
-  sigaddset (&set, SIGINT);
-  sigaddset (&set, SIGTERM);
-  sigaddset (&set, SIGHUP);
-  sigprocmask (SIG_BLOCK, &set, NULL);
-  service->signals = signalfd (-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
-  if (service->signals < 0)
-    return tn_fail_errno (error, TN_OPTION_ERROR, errno, "cannot wait for signals");
-  return tn_loop_watch_fd (service->loop, service->signals, POLLIN, signalled, service, error);
-}
 
 static int
 start_server (Service *service, GError **error)
@@ -124,7 +95,7 @@ add_export (Service *service, unsigned index, GError **error)
 static int
 start (Service *service, GError **error)
 {
-  int rc = catch_signals (service, error);
+  int rc = cli_catch_signals (service->loop, &service->signals, error);
   if (rc == 0)
     rc = cli_define_objects (service->args, error);
   for (unsigned i = 0; i < service->n && rc == 0; i++)
@@ -151,10 +122,7 @@ stop (Service *service, GError **error)
       rc = tn_drive_flush (service->drives[i], error);
     tn_drive_free (service->drives[i]);
   }
-  if (service->signals >= 0) {
-    tn_loop_watch_fd (service->loop, service->signals, 0, NULL, NULL, NULL);
-    close (service->signals);
-  }
+  cli_release_signals (service->loop, service->signals);
   return rc;
 }
 

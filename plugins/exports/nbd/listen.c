@@ -3,14 +3,14 @@
 #define _GNU_SOURCE /* accept4() */
 #include "server.h"
 
+#include "../../common/unix-socket/unix-socket.h"
+
 #include <fcntl.h>
 #include <netdb.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <poll.h>
 #include <sys/socket.h>
-#include <sys/stat.h>
-#include <sys/un.h>
 #include <unistd.h>
 
 #define BACKLOG 128
@@ -94,40 +94,13 @@ add_listener (NbdServer *server, int fd)
   server->listeners[server->n_listeners++] = fd;
 }
 
-/* A socket that nobody listens at any more is left over from a server that was killed. */
-static bool
-is_stale (const struct sockaddr_un *address)
-{
-  struct stat status;
-  if (lstat (address->sun_path, &status) < 0 || !S_ISSOCK (status.st_mode))
-    return false;
-  const int fd = socket (AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-  const bool refused = fd >= 0 && connect (fd, (const struct sockaddr *) address, sizeof *address) < 0
-                       && errno == ECONNREFUSED;
-  if (fd >= 0)
-    close (fd);
-  return refused;
-}
-
 static int
 listen_unix (NbdServer *server, const char *path, GError **error)
 {
-  struct sockaddr_un address = { .sun_family = AF_UNIX };
-  if (strlen (path) >= sizeof address.sun_path)
-    return tn_fail (error, TN_BLOCK_ERROR, ENAMETOOLONG,
-                    "the socket's path '%s' is longer than %zu bytes: choose a shorter one", path,
-                    sizeof address.sun_path - 1);
-  memcpy (address.sun_path, path, strlen (path) + 1);
-  const int fd = socket (AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-  if (fd < 0)
-    return tn_fail_errno (error, TN_BLOCK_ERROR, errno, "cannot make a socket for '%s'", path);
-  if (is_stale (&address))
-    unlink (path);
-  if (bind (fd, (struct sockaddr *) &address, sizeof address) < 0 || listen (fd, BACKLOG) < 0) {
-    const int why = errno;
-    close (fd);
-    return tn_fail_errno (error, TN_BLOCK_ERROR, why, "cannot listen at the socket '%s'", path);
-  }
+  int fd;
+  const int rc = unix_socket_listen (path, BACKLOG, &fd, error);
+  if (rc < 0)
+    return rc;
   server->path = g_strdup (path);
   add_listener (server, fd);
   return 0;
