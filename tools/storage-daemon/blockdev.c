@@ -75,6 +75,21 @@ daemon_blockdev_del (Daemon *daemon, const char *name, GError **error)
   return tn_node_close (node, error);
 }
 
+int
+daemon_resize (Daemon *daemon, const char *name, uint64_t size, GError **error)
+{
+  TnNode *node = daemon_find_node (daemon, name);
+  if (!node)
+    return tn_fail (error, TN_OPTION_ERROR, ENOENT, "there is no node '%s'", name);
+  int rc = tn_node_resize (node, size, TN_PREALLOC_OFF, error);
+  for (guint i = 0; i < daemon->exports->len && rc == 0; i++) {
+    const DaemonExport *export = g_ptr_array_index (daemon->exports, i);
+    if (tn_drive_node (export->drive) == node)
+      rc = tn_drive_resize (export->drive, size, error); /* nothing to do but to tell */
+  }
+  return rc;
+}
+
 static void
 describe (TnNode *node, TnJson *json)
 {

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* Exports of any type. */
-#include "daemon.h"
+#include "monitor.h"
 
 #include <tenon/sandbox.h>
 
@@ -18,7 +18,8 @@ find_export (const Daemon *daemon, const char *id)
 static void
 noticed (const TnExportNotice *notice, void *opaque)
 {
-  const DaemonExport *export = opaque;
+  DaemonExport *export = opaque;
+  export->connections = notice->connections;
   if (notice->event == TN_EXPORT_PEER_ERROR)
     cli_warning (export->daemon->args, "export '%s': %s", export->id, notice->text);
 }
@@ -129,12 +130,17 @@ daemon_export_free (DaemonExport *export)
 }
 
 int
-daemon_export_del (Daemon *daemon, const char *id, GError **error)
+daemon_export_del (Daemon *daemon, const char *id, bool hard, GError **error)
 {
   DaemonExport *export = find_export (daemon, id);
+  g_autofree char *name = g_strdup (id);
   if (!export)
     return tn_fail (error, TN_OPTION_ERROR, ENOENT, "there is no export '%s'", id);
+  if (export->connections > 0 && !hard)
+    return tn_fail (error, TN_OPTION_ERROR, EBUSY,
+                    "export '%s' is in use: give mode hard to end it all the same", id);
   g_ptr_array_remove (daemon->exports, export);
+  daemon_event (daemon, "BLOCK_EXPORT_DELETED", name);
   return 0;
 }
 

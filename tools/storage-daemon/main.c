@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* tenon-storage-daemon: the command line. */
-#include "daemon.h"
+#include "monitor.h"
 #include "sandbox.h"
 #include "service.h"
 
@@ -12,6 +12,9 @@ static const CliOption daemon_options[] = {
   { "nbd-server", 0, "OPTIONS",
     "start the NBD server: addr.type=unix,addr.path=PATH or addr.type=inet,addr.host=HOST,addr.port=PORT",
     NULL },
+  { "chardev", 0, "OPTIONS",
+    "where a monitor is reached: socket,id=NAME,path=PATH,server=on,wait=off or stdio,id=NAME", NULL },
+  { "monitor", 0, "OPTIONS", "take commands in JSON: chardev=NAME[,mode=control][,pretty=on]", NULL },
   { "daemonize", 0, NULL, "go to the background once everything is offered", NULL },
   { "pidfile", 0, "PATH", "write the process's number there once everything is offered", NULL },
   { 0 },
@@ -54,14 +57,19 @@ start (Daemon *daemon, GError **error)
   if (rc == 0)
     rc = cli_define_objects (daemon->args, error);
   if (rc == 0)
+    rc = define_all (daemon, "chardev", "backend", daemon_chardev_add, error);
+  if (rc == 0)
     rc = define_all (daemon, "blockdev", "driver", daemon_blockdev_add, error);
   if (rc == 0)
     rc = define_all (daemon, "nbd-server", NULL, daemon_nbd_start, error);
   if (rc == 0)
     rc = define_all (daemon, "export", "type", daemon_export_add, error);
   if (rc == 0)
-    rc = cli_started (daemon->args, cli_text (daemon->args, "pidfile"), error);
+    rc = define_all (daemon, "monitor", "chardev", daemon_monitor_add, error);
   if (rc == 0)
+    rc = cli_started (daemon->args, cli_text (daemon->args, "pidfile"), error);
+  /* A monitor's commands open files. */
+  if (rc == 0 && daemon->monitors->len == 0)
     rc = cli_seal (daemon->args, TN_SANDBOX_PLUGINS, cli_text (daemon->args, "pidfile"), TN_SANDBOX_REMOVE,
                    error);
   return rc;
@@ -82,11 +90,14 @@ close_nodes (Daemon *daemon, GError **error)
 static int
 stop (Daemon *daemon, GError **error)
 {
+  daemon_monitors_close (daemon);
   while (daemon->exports->len)
     g_ptr_array_remove_index (daemon->exports, daemon->exports->len - 1);
   tn_export_server_free (daemon->nbd);
   const int rc = close_nodes (daemon, error);
   cli_release_signals (daemon->loop, daemon->signals);
+  g_ptr_array_unref (daemon->monitors);
+  g_ptr_array_unref (daemon->chardevs);
   g_ptr_array_unref (daemon->exports);
   g_ptr_array_unref (daemon->nodes);
   return rc;
@@ -99,6 +110,8 @@ daemon_run (CliArgs *args)
                     .loop = tn_loop_current (),
                     .signals = -1,
                     .nodes = g_ptr_array_new (),
+                    .monitors = g_ptr_array_new (),
+                    .chardevs = g_ptr_array_new_with_free_func ((GDestroyNotify) tn_options_free),
                     .exports = g_ptr_array_new_with_free_func ((GDestroyNotify) daemon_export_free) };
   const char *pidfile = cli_text (args, "pidfile");
   GError *error = NULL;
@@ -126,10 +139,12 @@ static const CliCommand daemon_self = {
   .summary = "offer disk images to others: NBD, vhost-user-blk",
   .standard = CLI_OBJECT | CLI_SANDBOX,
   .options = daemon_options,
-  .details =
-      "Objects come first, then nodes, the NBD server and exports, each in the order of the command line.\n"
-      "Nodes and exports can be written as JSON, too.\n"
-      "It ends at SIGINT, SIGTERM or SIGHUP.\n",
+  .details = "Objects come first, then nodes, the NBD server, exports and monitors, each in the order of the "
+             "command\n"
+             "line.  Their options can be written as JSON, too.  With a monitor the sandbox is not sealed, "
+             "since its\n"
+             "commands open files.\n"
+             "It ends at SIGINT, SIGTERM or SIGHUP, or when a monitor says quit.\n",
   .run = daemon_run,
   .prepare = daemon_prepare,
 };
