@@ -4,7 +4,7 @@
 #
 #   fetch-qemu.sh [DIR]     DIR defaults to ${XDG_CACHE_HOME:-~/.cache}/tenon
 #
-# Prints the folder that holds qemu-img, qemu-io and qemu-system-riscv64: small programs that start the fetched ones
+# Prints the folder that holds qemu-img, qemu-io, qemu-nbd and qemu-system-riscv64: small programs that start the fetched ones
 # with their own loader and libraries.  Exit status 77: no way to fetch.
 set -eu
 
@@ -14,7 +14,7 @@ dir=${1:-${XDG_CACHE_HOME:-$HOME/.cache}/tenon}/qemu-$suite
 say () { printf '%s\n' "fetch-qemu.sh: $*" >&2; }
 unavailable () { say "$*"; exit 77; }
 
-if [ -f "$dir/.complete-2" ]; then
+if [ -f "$dir/.complete-2" ] && [ -f "$dir/bin/qemu-nbd" ]; then
   printf '%s\n' "$dir/bin"
   exit 0
 fi
@@ -37,7 +37,7 @@ done
 loader=$(find "$dir/root/usr/lib64" "$dir/root/usr/lib" -name 'ld-linux*.so.*' | head -n 1)
 libraries=$(dirname "$(find "$dir/root/usr/lib" -name 'libc.so.6' | head -n 1)")
 [ -n "$loader" ] && [ -x "$dir/root/usr/bin/qemu-img" ] || { say "the packages hold no loader or no qemu-img"; exit 1; }
-for tool in qemu-img qemu-io qemu-system-riscv64; do
+for tool in qemu-img qemu-io qemu-nbd qemu-system-riscv64; do
   printf '#!/bin/sh\nQEMU_MODULE_DIR="%s" exec "%s" --library-path "%s" "%s" "$@"\n' "$libraries/qemu" "$loader" "$libraries" "$dir/root/usr/bin/$tool" > "$dir/bin/$tool"
   chmod 755 "$dir/bin/$tool"
 done
