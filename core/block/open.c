@@ -255,12 +255,19 @@ set_up_options (TnNode *node, TnOptions *options, GError **error)
   return 0;
 }
 
+static char *
+leaf_filename (const TnNode *node)
+{
+  if (node->is_filter && node->file)
+    return g_strdup (tn_node_filename (node->file));
+  char *own = node->protocol.filename ? node->protocol.filename (node->options) : NULL;
+  return own ? own : tn_filename_from_options (node->class->name, node->options);
+}
+
 static int
 open_leaf (TnOpening *opening, TnNode *node, GError **error)
 {
-  node->filename = node->is_filter && node->file
-                       ? g_strdup (tn_node_filename (node->file))
-                       : tn_filename_from_options (node->class->name, node->options);
+  node->filename = leaf_filename (node);
   if (!node->protocol.open)
     return tn_fail (error, TN_BLOCK_ERROR, ENOTSUP, "protocol '%s' cannot open anything", node->class->name);
   if (!node->is_filter) {

@@ -109,6 +109,9 @@ typedef struct TnProtocolOps {
   const char *file_option;
   /** See tn_node_breakpoint().  Any thread. */
   int (*breakpoint) (TnNode *node, uint32_t action, const char *event, const char *tag, GError **error);
+  /** The name of the node, from its options, for messages and `info`: short, such as parse_filename() takes,
+   * and without any credentials.  g_free() it; NULL: the core makes one of all options.  NULL here: likewise. */
+  char *(*filename) (const TnOptions *options);
 } TnProtocolOps;
 
 #endif

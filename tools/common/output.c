@@ -81,13 +81,32 @@ cli_print (CliArgs *args, const char *format, ...)
     cli_flush (args);
 }
 
+/* Where the password of `SCHEME://USER:PASSWORD@HOST` begins behind the slashes, or NULL; its end is at
+ * *@end. */
+static const char *
+password_of (const char *authority, const char **end)
+{
+  const gssize length = (gssize) strcspn (authority, "/?#'\" ");
+  const char *colon = memchr (authority, ':', (size_t) length);
+  *end = g_strrstr_len (authority, length, "@");
+  return colon && *end && colon < *end ? colon + 1 : NULL;
+}
+
 /* Names from a command line or an image may hold anything: what would break the line or drive the terminal
- * becomes a question mark. */
+ * becomes a question mark, a password becomes stars. */
 static void
 append_line (GString *line, const char *text)
 {
+  const char *password = NULL, *end = NULL;
   for (; *text; text++) {
     unsigned char c = *text;
+    if (g_str_has_prefix (text, "://"))
+      password = password_of (text + 3, &end);
+    if (text == password) {
+      g_string_append (line, "***");
+      text = end;
+      c = '@';
+    }
     if (c == '\n' && text[1] == '\0')
       break;
     g_string_append_c (line, c < 0x20 || c == 0x7f ? (c == '\n' || c == '\t' ? ' ' : '?') : (char) c);
