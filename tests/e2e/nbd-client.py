@@ -12,7 +12,7 @@ import threading
 import time
 
 from imgtest import RNG, difference, finish, img, read, run, skip, verdict, write
-from nbdtest import IO, NBD, OPTION, REPLY, Server
+from nbdtest import IO, NBD, OPTION, REPLY, Server, serve
 
 MIB = 1 << 20
 SIZE = 16 * MIB
@@ -123,10 +123,11 @@ def test_names():
 
 # ---- Servers that go away ----
 
-def test_reconnect():
+def test_reconnect(connections):
     """A server is killed while requests are under way, and comes back."""
     write('r.raw', bytes(SIZE))
-    opts = 'driver=raw,file.driver=nbd,file.server.type=unix,file.server.path=socket,file.reconnect-delay=60'
+    opts = ('driver=raw,file.driver=nbd,file.server.type=unix,file.server.path=socket,file.reconnect-delay=60,'
+            f'file.connections={connections}')
     server = Server(NBD, '-t', '-k', 'socket', '-e', '4', '-f', 'raw', 'r.raw')
     with server:
         commands = [arg for i in range(2000) for arg in ('-c', f'write -q -P {i % 255 + 1} {i * 8192} 8192')]
@@ -146,7 +147,10 @@ def test_reconnect():
         server.end()
     wanted = b''.join(bytes([i % 255 + 1]) * 8192 for i in range(2000)) + bytes(SIZE - 2000 * 8192)
     why = out if writer.returncode else difference(read('r.raw'), wanted)
-    verdict(not why and kills > 0, f'killed {kills} times while it is written to, and nothing is lost', why)
+    verdict(not why and kills > 0, f'killed {kills} times while it is written to, {connections} connections, and nothing is lost', why)
+
+
+def test_killed_for_good():
     with Server(NBD, '-t', '-k', 'socket', '-f', 'raw', 'r.raw') as server:
         # pylint: disable=consider-using-with
         reader = subprocess.Popen([IO, '-f', 'raw', URI], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
@@ -159,6 +163,61 @@ def test_reconnect():
         server.process.wait()
         out = reader.communicate(b'read 0 4k\nquit\n', timeout=60)[0]
         verdict(b'failed' in out, 'killed, without reconnect-delay: the request fails', out)
+
+
+# ---- Several connections ----
+
+def write_and_read(count):
+    """256 writes at a time, and what they wrote is read back: an error text, or nothing."""
+    opts = f'driver=raw,file.driver=nbd,file.server.type=unix,file.server.path=socket,file.connections={count}'
+    commands = [arg for i in range(256) for arg in ('-c', f'aio_write -q -P {i % 255 + 1} {i * 4096} 4096')]
+    reads = [arg for i in range(256) for arg in ('-c', f'read -q -P {i % 255 + 1} {i * 4096} 4096')]
+    status, out, text = run(IO, *commands, '-c', 'aio_flush', '-c', 'flush', *reads, '--image-opts', opts)
+    return '' if status == 0 and b'ailed' not in out else out[-300:] + text.encode()
+
+
+def test_connections():
+    wanted = b''.join(bytes([i % 255 + 1]) * 4096 for i in range(256))
+    for most, count, expected in (('8', 4, 4), ('8', 1, 1), ('1', 4, 1), ('0', 16, 16), ('3', 8, 3)):
+        write('c.raw', bytes(2 * MIB))
+        with serve('-v', '-e', most, '-f', 'raw', 'c.raw') as server:
+            why = write_and_read(count)
+            text = server.end()[1]
+        made = text.count('chose an export')
+        verdict(not why and made == expected and read('c.raw')[:MIB] == wanted,
+                f'-e {most}, connections={count}: {expected} are made, and nothing is mixed up', f'{made}: {why}')
+    others = [('qemu-nbd', ('qemu-nbd', '-t', '-e', '8', '-k', os.path.abspath('socket'), '-f', 'raw', 'c.raw')),
+              ('nbdkit', ('nbdkit', '-f', '-U', 'socket', 'file', 'c.raw'))]
+    for name, command in others:
+        if not shutil.which(name):
+            skip(name, 'it is not installed')
+            continue
+        write('c.raw', bytes(2 * MIB))
+        with Server(*command):
+            why = write_and_read(4)
+        verdict(not why and read('c.raw')[:MIB] == wanted, f'four connections to {name}', why)
+
+
+def test_growth():
+    """The export is larger when the connection comes back: what was there goes on; a smaller one is refused."""
+    opts = 'driver=raw,file.driver=nbd,file.server.type=unix,file.server.path=socket,file.reconnect-delay=60'
+    for size, good in ((4 * MIB, True), (MIB, False)):
+        write('g.raw', b'\1' * (2 * MIB))
+        with serve('-e', '8', '-f', 'raw', 'g.raw') as server:
+            # pylint: disable=consider-using-with
+            reader = subprocess.Popen([IO, '--image-opts', opts], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+                                      stderr=subprocess.STDOUT)
+            reader.stdin.write(b'read -P 1 0 4k\n')
+            reader.stdin.flush()
+            while b'read 4096' not in reader.stdout.readline():
+                continue
+            server.process.kill()
+            server.process.wait()
+            os.truncate('g.raw', size)
+            with serve('-e', '8', '-f', 'raw', 'g.raw'):
+                out = reader.communicate(b'read -P 1 0 4k\nquit\n', timeout=60)[0]
+        verdict((b'failed' not in out and b'read 4096' in out) == good,
+                f'back with {size // MIB} MiB after 2 MiB: {"goes on" if good else "fails"}', out)
 
 
 # ---- Servers that lie ----
@@ -319,7 +378,11 @@ def test_bad_greetings():
 test_names()
 test_liars()
 test_bad_greetings()
-test_reconnect()
+test_reconnect(1)
+test_reconnect(4)
+test_killed_for_good()
+test_connections()
+test_growth()
 if shutil.which('qemu-nbd'):
     test_servers()
 else:

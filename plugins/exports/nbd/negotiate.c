@@ -57,8 +57,10 @@ nbd_server_find (NbdServer *server, const uint8_t *name, size_t length)
 uint16_t
 nbd_export_flags (const NbdConnection *c, const NbdExport *export)
 {
-  unsigned flags = NBD_FLAG_HAS_FLAGS | NBD_FLAG_SEND_FLUSH | NBD_FLAG_SEND_FUA | NBD_FLAG_SEND_CACHE
-                   | NBD_FLAG_CAN_MULTI_CONN;
+  unsigned flags = NBD_FLAG_HAS_FLAGS | NBD_FLAG_SEND_FLUSH | NBD_FLAG_SEND_FUA | NBD_FLAG_SEND_CACHE;
+  /* Where there is room for one only, a second connection of the same client would wait for ever. */
+  if (c->server->max_connections > 1)
+    flags |= NBD_FLAG_CAN_MULTI_CONN;
   if (export->writable)
     flags |= NBD_FLAG_SEND_TRIM | NBD_FLAG_SEND_WRITE_ZEROES | NBD_FLAG_SEND_FAST_ZERO;
   else

@@ -4,13 +4,12 @@
 
 #include <sys/socket.h>
 
-/* A server that answers nothing is given up after this. */
-#define HANDSHAKE_NS INT64_C (30000000000)
 #define FIRST_PAUSE_NS INT64_C (50000000)
 #define LONGEST_PAUSE_NS INT64_C (1000000000)
 
 typedef struct Attempt {
-  NbdClient *client;
+  const NbdClient *client;
+  int64_t handshake_ns;
   NbdChannel channel;
   NbdOffer offer;
   int rc;
@@ -24,7 +23,7 @@ attempt_work (void *opaque)
   Attempt *attempt = opaque;
   const NbdClient *client = attempt->client;
   const TnOptions *options = client->options;
-  const int64_t deadline = tn_clock_ns () + HANDSHAKE_NS;
+  const int64_t deadline = tn_clock_ns () + attempt->handshake_ns;
   const NbdTalk talk = { &attempt->channel, deadline, &client->cancel, client->tls,
                          nbd_address_hostname (options) };
   attempt->channel.fd = -1;
@@ -75,14 +74,17 @@ may_try_again (const Attempt *attempt, bool connected)
 }
 
 int
-nbd_client_connect (NbdClient *client, NbdOffer *offer, int64_t deadline, GError **error)
+nbd_line_connect (NbdLine *line, NbdOffer *offer, int64_t deadline, int64_t handshake_ns, GError **error)
 {
+  const NbdClient *client = line->client;
   int64_t pause = FIRST_PAUSE_NS;
   for (;;) {
-    Attempt attempt = { .client = client };
+    Attempt attempt = { .client = client, .handshake_ns = handshake_ns };
     run_attempt (&attempt);
     if (attempt.rc == 0) {
-      client->channel = attempt.channel;
+      line->channel = attempt.channel;
+      line->allocation_id = attempt.offer.allocation_id;
+      line->bitmap_id = attempt.offer.bitmap_id;
       *offer = attempt.offer;
       return 0;
     }
@@ -110,11 +112,11 @@ blocks_fit (const NbdOffer *was, const NbdOffer *is)
          && MIN (most_is, NBD_MAX_PAYLOAD) >= MIN (most_was, NBD_MAX_PAYLOAD);
 }
 
-/* What was promised when the node was opened still holds. */
-static bool
-is_the_same (const NbdOffer *was, const NbdOffer *is)
+/* What was promised when the node was opened still holds.  An export may have grown, though. */
+bool
+nbd_offer_holds (const NbdOffer *was, const NbdOffer *is)
 {
-  return was->size == is->size && (was->flags & ~is->flags) == 0
+  return was->size <= is->size && (was->flags & ~is->flags) == 0
          && !(is->flags & ~was->flags & NBD_FLAG_READ_ONLY) && was->structured == is->structured
          && was->extended == is->extended && blocks_fit (was, is) && was->has_allocation == is->has_allocation
          && was->has_bitmap == is->has_bitmap;
@@ -123,29 +125,28 @@ is_the_same (const NbdOffer *was, const NbdOffer *is)
 static void
 reconnect_main (void *opaque)
 {
-  NbdClient *client = opaque;
+  NbdLine *line = opaque;
+  NbdClient *client = line->client;
   NbdOffer offer;
-  const int rc = nbd_client_connect (client, &offer, tn_clock_ns () + client->reconnect_ns, NULL);
-  if (rc == 0 && !is_the_same (&client->offer, &offer)) {
-    nbd_channel_close (&client->channel);
-    client->link = NBD_LINK_BROKEN;
-  } else if (rc == 0 && !g_atomic_int_get (&client->cancel)) {
+  const int rc =
+      nbd_line_connect (line, &offer, tn_clock_ns () + client->reconnect_ns, NBD_HANDSHAKE_NS, NULL);
+  const bool cancelled = g_atomic_int_get (&client->cancel);
+  line->link = NBD_LINK_DOWN;
+  client->broken = client->broken || rc == -EPROTO || (rc == 0 && !nbd_offer_holds (&client->offer, &offer));
+  if (rc == 0 && !client->broken && !cancelled) {
     /* All else stays as it was, since other threads read it. */
-    client->offer.allocation_id = offer.allocation_id;
-    client->offer.bitmap_id = offer.bitmap_id;
-    nbd_link_up (client);
+    if (offer.size > tn_node_size (client->node))
+      tn_node_set_size (client->node, offer.size);
+    nbd_line_up (line);
     return;
-  } else {
-    if (rc == 0)
-      nbd_channel_close (&client->channel);
-    client->link = rc == -EPROTO ? NBD_LINK_BROKEN : NBD_LINK_DOWN;
   }
-  nbd_link_fail_waiting (client, -EIO);
+  nbd_channel_close (&line->channel);
+  nbd_line_fail_waiting (line, -EIO);
 }
 
 void
-nbd_client_reconnect (NbdClient *client)
+nbd_line_reconnect (NbdLine *line)
 {
-  client->link = NBD_LINK_CONNECTING;
-  tn_co_start (reconnect_main, client);
+  line->link = NBD_LINK_CONNECTING;
+  tn_co_start (reconnect_main, line);
 }

@@ -15,8 +15,8 @@ end_at_home (void *opaque)
   call->done (call, call->result);
 }
 
-void
-nbd_link_end_call (NbdCall *call, int result)
+static void
+end_call (NbdCall *call, int result)
 {
   call->result = result;
   if (call->home == call->client->loop)
@@ -25,27 +25,45 @@ nbd_link_end_call (NbdCall *call, int result)
     tn_loop_post (call->home, end_at_home, call);
 }
 
+void
+nbd_line_end_call (NbdLine *line, unsigned slot)
+{
+  NbdCall *call = g_steal_pointer (&line->slots[slot].call);
+  line->free_slots[line->n_free++] = (uint8_t) slot;
+  line->n_calls--;
+  end_call (call, call->result);
+}
+
+/* All of a list that no line knows any more. */
 static void
-append_waiting (NbdClient *client, NbdCall *call)
+fail_calls (NbdCall *call, int result)
+{
+  while (call) {
+    NbdCall *next = call->next;
+    end_call (call, result);
+    call = next;
+  }
+}
+
+static void
+append_waiting (NbdLine *line, NbdCall *call)
 {
   call->next = NULL;
-  if (client->waiting)
-    client->waiting_last->next = call;
+  if (line->waiting)
+    line->waiting_last->next = call;
   else
-    client->waiting = call;
-  client->waiting_last = call;
+    line->waiting = call;
+  line->waiting_last = call;
 }
 
 void
-nbd_link_fail_waiting (NbdClient *client, int result)
+nbd_line_fail_waiting (NbdLine *line, int result)
 {
-  NbdCall *call = client->waiting;
-  client->waiting = client->waiting_last = NULL;
-  while (call) {
-    NbdCall *next = call->next;
-    nbd_link_end_call (call, result);
-    call = next;
-  }
+  NbdCall *first = line->waiting;
+  for (const NbdCall *call = first; call; call = call->next)
+    line->n_calls--;
+  line->waiting = line->waiting_last = NULL;
+  fail_calls (first, result);
 }
 
 /* ---- Sending ---- */
@@ -58,25 +76,25 @@ slot_of (const NbdCall *call)
 
 /* Waiting calls get a slot and a header. */
 static void
-take_slots (NbdClient *client)
+take_slots (NbdLine *line)
 {
-  while (client->waiting && client->n_free) {
-    NbdCall *call = client->waiting;
-    const unsigned slot = client->free_slots[--client->n_free];
-    client->waiting = call->next;
+  while (line->waiting && line->n_free) {
+    NbdCall *call = line->waiting;
+    const unsigned slot = line->free_slots[--line->n_free];
+    line->waiting = call->next;
     call->next = NULL;
-    client->slots[slot].call = call;
-    call->header.cookie = (uint64_t) ++client->slots[slot].uses << 8 | slot;
+    line->slots[slot].call = call;
+    call->header.cookie = (uint64_t) ++line->slots[slot].uses << 8 | slot;
     call->covered = 0;
     call->result = 0;
     call->answered = false;
     call->tries++;
-    nbd_put_request (client->heads[slot], client->offer.extended, &call->header);
-    if (client->sending)
-      client->sending_last->next = call;
+    nbd_put_request (line->heads[slot], line->client->offer.extended, &call->header);
+    if (line->sending)
+      line->sending_last->next = call;
     else
-      client->sending = call;
-    client->sending_last = call;
+      line->sending = call;
+    line->sending_last = call;
   }
 }
 
@@ -87,9 +105,9 @@ has_data (const NbdCall *call)
 }
 
 static size_t
-size_of (const NbdClient *client, const NbdCall *call)
+size_of (const NbdLine *line, const NbdCall *call)
 {
-  return nbd_request_size (client->offer.extended) + (has_data (call) ? call->header.length : 0);
+  return nbd_request_size (line->client->offer.extended) + (has_data (call) ? call->header.length : 0);
 }
 
 static void
@@ -104,13 +122,13 @@ add_part (struct iovec *iov, unsigned *n, size_t *skip, void *base, size_t lengt
 }
 
 static unsigned
-gather (NbdClient *client, struct iovec *iov)
+gather (NbdLine *line, struct iovec *iov)
 {
-  const size_t head = nbd_request_size (client->offer.extended);
-  size_t skip = client->sent;
+  const size_t head = nbd_request_size (line->client->offer.extended);
+  size_t skip = line->sent;
   unsigned n = 0;
-  for (const NbdCall *call = client->sending; call && n < IOV_BATCH; call = call->next) {
-    add_part (iov, &n, &skip, client->heads[slot_of (call)], head);
+  for (const NbdCall *call = line->sending; call && n < IOV_BATCH; call = call->next) {
+    add_part (iov, &n, &skip, line->heads[slot_of (call)], head);
     for (uint32_t i = 0; has_data (call) && i < call->request->n_iov && n < IOV_BATCH; i++)
       add_part (iov, &n, &skip, call->request->iov[i].iov_base, call->request->iov[i].iov_len);
   }
@@ -118,29 +136,29 @@ gather (NbdClient *client, struct iovec *iov)
 }
 
 static void
-account (NbdClient *client, size_t sent)
+account (NbdLine *line, size_t sent)
 {
-  client->sent += sent;
-  while (client->sending && client->sent >= size_of (client, client->sending)) {
-    client->sent -= size_of (client, client->sending);
-    client->sending = client->sending->next;
+  line->sent += sent;
+  while (line->sending && line->sent >= size_of (line, line->sending)) {
+    line->sent -= size_of (line, line->sending);
+    line->sending = line->sending->next;
   }
 }
 
 /* False: the connection is lost. */
 static bool
-send_calls (NbdClient *client)
+send_calls (NbdLine *line)
 {
-  take_slots (client);
-  while (client->sending) {
+  take_slots (line);
+  while (line->sending) {
     struct iovec iov[IOV_BATCH];
-    const unsigned n = gather (client, iov);
-    const ssize_t sent = nbd_channel_send (&client->channel, iov, n);
+    const unsigned n = gather (line, iov);
+    const ssize_t sent = nbd_channel_send (&line->channel, iov, n);
     if (sent == -EAGAIN)
       return true;
     if (sent < 0)
       return false;
-    account (client, (size_t) sent);
+    account (line, (size_t) sent);
   }
   return true;
 }
@@ -150,103 +168,115 @@ send_calls (NbdClient *client)
 static void link_ready (int fd, short events, void *opaque);
 
 static void
-watch (NbdClient *client)
+watch (NbdLine *line)
 {
-  const short events = POLLIN | (client->sending ? POLLOUT : 0);
-  if (events == client->watched)
+  const short events = POLLIN | (line->sending ? POLLOUT : 0);
+  if (events == line->watched)
     return;
-  if (tn_loop_watch_fd (client->loop, client->channel.fd, events, link_ready, client, NULL) < 0)
-    nbd_link_lost (client, false);
+  if (tn_loop_watch_fd (line->client->loop, line->channel.fd, events, link_ready, line, NULL) < 0)
+    nbd_line_lost (line, false);
   else
-    client->watched = events;
+    line->watched = events;
 }
 
 static void
-send_and_watch (NbdClient *client)
+send_and_watch (NbdLine *line)
 {
-  if (client->link != NBD_LINK_UP)
+  if (line->link != NBD_LINK_UP)
     return;
-  if (!send_calls (client))
-    nbd_link_lost (client, false);
+  if (!send_calls (line))
+    nbd_line_lost (line, false);
   else
-    watch (client);
+    watch (line);
 }
 
 static void
 link_ready (int fd, short events, void *opaque)
 {
-  NbdClient *client = opaque;
+  NbdLine *line = opaque;
   bool broken = false;
   /* An error or a hang-up is found by receiving, too. */
-  if ((events & ~POLLOUT) && !nbd_receive (client, &broken)) {
-    nbd_link_lost (client, broken);
+  if ((events & ~POLLOUT) && !nbd_receive (line, &broken)) {
+    nbd_line_lost (line, broken);
     return;
   }
-  send_and_watch (client);
+  send_and_watch (line);
 }
 
 void
-nbd_link_up (NbdClient *client)
+nbd_line_up (NbdLine *line)
 {
-  client->link = NBD_LINK_UP;
-  client->sending = client->sending_last = NULL;
-  client->sent = 0;
-  client->rx.start = client->rx.end = 0;
-  client->rx.data = NULL;
-  client->watched = 0;
-  for (client->n_free = 0; client->n_free < NBD_SLOTS; client->n_free++)
-    client->free_slots[client->n_free] = (uint8_t) client->n_free;
-  send_and_watch (client);
-}
-
-void
-nbd_link_release (NbdClient *client, unsigned slot)
-{
-  client->slots[slot].call = NULL;
-  client->free_slots[client->n_free++] = (uint8_t) slot;
+  line->link = NBD_LINK_UP;
+  line->sending = line->sending_last = NULL;
+  line->sent = 0;
+  line->rx.start = line->rx.end = 0;
+  line->rx.data = NULL;
+  line->watched = 0;
+  for (line->n_free = 0; line->n_free < NBD_SLOTS; line->n_free++)
+    line->free_slots[line->n_free] = (uint8_t) line->n_free;
+  send_and_watch (line);
 }
 
 /* Calls under way wait again, those that have been tried too often fail. */
 static NbdCall *
-requeue (NbdClient *client, bool again)
+requeue (NbdLine *line, bool again)
 {
   NbdCall *failed = NULL;
   for (unsigned i = 0; i < NBD_SLOTS; i++) {
-    NbdCall *call = g_steal_pointer (&client->slots[i].call);
+    NbdCall *call = g_steal_pointer (&line->slots[i].call);
     if (!call)
       continue;
     if (again && call->tries < NBD_MAX_TRIES) {
       if (call->runs)
         g_array_set_size (call->runs, 0);
-      append_waiting (client, call);
+      append_waiting (line, call);
       continue;
     }
     call->next = failed;
     failed = call;
+    line->n_calls--;
   }
   return failed;
 }
 
 void
-nbd_link_lost (NbdClient *client, bool broken)
+nbd_line_lost (NbdLine *line, bool broken)
 {
-  if (client->watched)
-    tn_loop_watch_fd (client->loop, client->channel.fd, 0, NULL, NULL, NULL);
-  client->watched = 0;
-  nbd_channel_close (&client->channel);
-  client->link = broken ? NBD_LINK_BROKEN : NBD_LINK_DOWN;
-  const bool again = !broken && client->reconnect_ns > 0 && !g_atomic_int_get (&client->cancel);
-  NbdCall *failed = requeue (client, again);
-  client->sending = client->sending_last = NULL;
-  if (again && client->waiting)
-    nbd_client_reconnect (client);
+  NbdClient *client = line->client;
+  if (line->watched)
+    tn_loop_watch_fd (client->loop, line->channel.fd, 0, NULL, NULL, NULL);
+  line->watched = 0;
+  nbd_channel_close (&line->channel);
+  line->link = NBD_LINK_DOWN;
+  client->broken = client->broken || broken;
+  const bool again = !client->broken && client->reconnect_ns > 0 && !g_atomic_int_get (&client->cancel);
+  NbdCall *failed = requeue (line, again);
+  line->sending = line->sending_last = NULL;
+  if (again && line->waiting)
+    nbd_line_reconnect (line);
   else if (!again)
-    nbd_link_fail_waiting (client, -EIO);
-  while (failed) {
-    NbdCall *next = failed->next;
-    nbd_link_end_call (failed, -EIO);
-    failed = next;
-  }
+    nbd_line_fail_waiting (line, -EIO);
+  fail_calls (failed, -EIO);
+}
+
+/* ---- Its beginning and end ---- */
+
+NbdLine *
+nbd_line_new (NbdClient *client)
+{
+  NbdLine *line = g_new0 (NbdLine, 1);
+  line->client = client;
+  line->channel.fd = -1;
+  line->rx.buffer = g_malloc (NBD_RX_SIZE);
+  return line;
+}
+
+void
+nbd_line_free (NbdLine *line)
+{
+  nbd_channel_close (&line->channel);
+  g_free (line->rx.buffer);
+  g_free (line);
 }
 
 /* ---- From the node ---- */
@@ -254,9 +284,23 @@ nbd_link_lost (NbdClient *client, bool broken)
 static void
 send_posted (void *opaque)
 {
-  NbdClient *client = opaque;
-  client->send_posted = false;
-  send_and_watch (client);
+  NbdLine *line = opaque;
+  line->send_posted = false;
+  send_and_watch (line);
+}
+
+/* The one with least to do; one that is up, if that makes no difference. */
+static NbdLine *
+choose_line (const NbdClient *client)
+{
+  NbdLine *best = client->lines[0];
+  for (unsigned i = 1; i < client->n_lines; i++) {
+    NbdLine *line = client->lines[i];
+    if (line->n_calls < best->n_calls
+        || (line->n_calls == best->n_calls && line->link == NBD_LINK_UP && best->link != NBD_LINK_UP))
+      best = line;
+  }
+  return best;
 }
 
 /* In the client's own loop.  Sent a little later, so that what comes together goes together. */
@@ -264,22 +308,24 @@ static void
 submit_here (void *opaque)
 {
   NbdCall *call = opaque;
-  NbdClient *client = call->client;
-  if (client->link == NBD_LINK_BROKEN) {
-    nbd_link_end_call (call, -EIO);
+  const NbdClient *client = call->client;
+  if (client->broken) {
+    end_call (call, -EIO);
     return;
   }
-  append_waiting (client, call);
-  if (client->link == NBD_LINK_DOWN)
-    nbd_client_reconnect (client);
-  else if (client->link == NBD_LINK_UP && !client->send_posted) {
-    client->send_posted = true;
-    tn_loop_post (client->loop, send_posted, client);
+  NbdLine *line = choose_line (client);
+  line->n_calls++;
+  append_waiting (line, call);
+  if (line->link == NBD_LINK_DOWN)
+    nbd_line_reconnect (line);
+  else if (line->link == NBD_LINK_UP && !line->send_posted) {
+    line->send_posted = true;
+    tn_loop_post (client->loop, send_posted, line);
   }
 }
 
 void
-nbd_link_submit (NbdCall *call)
+nbd_client_submit (NbdCall *call)
 {
   call->home = tn_loop_current ();
   if (call->home == call->client->loop)

@@ -8,6 +8,9 @@
  * nothing. */
 #define MOST_COVERED (UINT32_MAX & ~UINT32_C (65535))
 
+/* The server is there, and answers: a further connection needs no more patience. */
+#define FURTHER_HANDSHAKE_NS INT64_C (3000000000)
+
 static NbdClient *
 client_of (TnNode *node)
 {
@@ -72,7 +75,7 @@ nbd_submit (TnNode *node, TnRequest *request)
   }
   NbdCall *call = tn_request_leaf_scratch (request);
   *call = (NbdCall){ .client = client, .request = request, .done = request_done, .header = header };
-  nbd_link_submit (call);
+  nbd_client_submit (call);
 }
 
 /* ---- Opening ---- */
@@ -84,7 +87,8 @@ client_free (NbdClient *client)
   tn_tls_credentials_unref (client->tls);
   g_free (client->server);
   g_free (client->bitmap);
-  g_free (client->rx.buffer);
+  for (unsigned i = 0; i < client->n_lines; i++)
+    nbd_line_free (client->lines[i]);
   g_array_unref (client->status);
   g_free (client);
 }
@@ -102,8 +106,7 @@ client_new (TnNode *node, const TnOptions *options, uint32_t flags)
   client->read_only = !(flags & TN_OPEN_WRITE);
   client->reconnect_ns = (int64_t) tn_options_uint (options, "reconnect-delay") * 1000000000;
   client->open_ns = (int64_t) tn_options_uint (options, "open-timeout") * 1000000000;
-  client->channel.fd = -1;
-  client->rx.buffer = g_malloc (NBD_RX_SIZE);
+  client->lines[client->n_lines++] = nbd_line_new (client);
   client->status = g_array_new (FALSE, FALSE, sizeof (NbdStatusRun));
   return client;
 }
@@ -140,6 +143,25 @@ set_limits (const NbdClient *client)
   tn_node_set_size (client->node, offer->size);
 }
 
+/* Further connections, as many as the server likes to have: that there are fewer hinders nobody. */
+static void
+add_lines (NbdClient *client, uint64_t wanted)
+{
+  const unsigned needed = NBD_FLAG_HAS_FLAGS | NBD_FLAG_CAN_MULTI_CONN;
+  if ((client->offer.flags & needed) != needed)
+    return;
+  while (client->n_lines < wanted) {
+    NbdLine *line = nbd_line_new (client);
+    NbdOffer offer;
+    if (nbd_line_connect (line, &offer, 0, FURTHER_HANDSHAKE_NS, NULL) < 0
+        || !nbd_offer_holds (&client->offer, &offer)) {
+      nbd_line_free (line);
+      return;
+    }
+    client->lines[client->n_lines++] = line;
+  }
+}
+
 static int
 nbd_open (TnNode *node, const TnOptions *options, uint32_t flags, GError **error)
 {
@@ -150,38 +172,40 @@ nbd_open (TnNode *node, const TnOptions *options, uint32_t flags, GError **error
   NbdClient *client = client_new (node, options, flags);
   rc = nbd_address_credentials (options, &client->tls, error);
   if (rc == 0)
-    rc = nbd_client_connect (client, &client->offer, tn_clock_ns () + client->open_ns, error);
+    rc = nbd_line_connect (client->lines[0], &client->offer, tn_clock_ns () + client->open_ns,
+                           NBD_HANDSHAKE_NS, error);
   if (rc == 0)
     rc = check_server (client, error);
   if (rc < 0) {
-    nbd_channel_close (&client->channel);
     client_free (client);
     return rc;
   }
   *state = client;
   set_limits (client);
-  nbd_link_up (client);
+  add_lines (client, tn_options_uint (options, "connections"));
+  for (unsigned i = 0; i < client->n_lines; i++)
+    nbd_line_up (client->lines[i]);
   return 0;
 }
 
 /* ---- Closing ---- */
 
 static void
-say_goodbye (NbdClient *client)
+say_goodbye (NbdLine *line)
 {
   uint8_t head[NBD_EXTENDED_REQUEST_SIZE];
   const size_t length =
-      nbd_put_request (head, client->offer.extended, &(NbdRequestHeader){ .type = NBD_CMD_DISC });
+      nbd_put_request (head, line->client->offer.extended, &(NbdRequestHeader){ .type = NBD_CMD_DISC });
   const struct iovec iov = { head, length };
-  if (client->link == NBD_LINK_UP && !client->sending)
-    nbd_channel_send (&client->channel, &iov, 1);
+  if (line->link == NBD_LINK_UP && !line->sending)
+    nbd_channel_send (&line->channel, &iov, 1);
 }
 
 static void
 wait_until_idle (void *opaque)
 {
-  const NbdClient *client = opaque;
-  while (client->link == NBD_LINK_CONNECTING || client->send_posted)
+  const NbdLine *line = opaque;
+  while (line->link == NBD_LINK_CONNECTING || line->send_posted)
     tn_co_sleep (1000000);
 }
 
@@ -192,10 +216,13 @@ nbd_close (TnNode *node, GError **error)
   if (!client)
     return 0;
   g_atomic_int_set (&client->cancel, 1);
-  say_goodbye (client);
-  tn_co_run (wait_until_idle, client);
-  if (client->link == NBD_LINK_UP)
-    nbd_link_lost (client, false);
+  for (unsigned i = 0; i < client->n_lines; i++)
+    say_goodbye (client->lines[i]);
+  for (unsigned i = 0; i < client->n_lines; i++) {
+    tn_co_run (wait_until_idle, client->lines[i]);
+    if (client->lines[i]->link == NBD_LINK_UP)
+      nbd_line_lost (client->lines[i], false);
+  }
   client_free (client);
   return 0;
 }
@@ -225,6 +252,12 @@ static const TnOption nbd_options[] = {
   { .name = "x-dirty-bitmap",
     .type = TN_OPTION_STRING,
     .help = "metadata context that block status shows instead of the allocation" },
+  { .name = "connections",
+    .type = TN_OPTION_UINT,
+    .value = "1",
+    .min = 1,
+    .max = NBD_MAX_LINES,
+    .help = "how many connections requests are spread over, if the server can keep them coherent" },
   { .name = "reconnect-delay",
     .type = TN_OPTION_UINT,
     .value = "0",

@@ -83,30 +83,29 @@ zero_data (NbdCall *call, uint64_t from, uint64_t length)
 
 /* False: the server left something out. */
 static bool
-finish (NbdClient *client, unsigned slot)
+finish (NbdLine *line, unsigned slot)
 {
-  NbdCall *call = client->slots[slot].call;
+  NbdCall *call = line->slots[slot].call;
   const bool whole =
       call->result < 0 || call->header.type != NBD_CMD_READ || call->covered == call->header.length;
   const bool answered = call->result < 0 || !call->runs || call->answered;
   if (!whole || !answered)
     return false;
-  nbd_link_release (client, slot);
-  nbd_link_end_call (call, call->result);
+  nbd_line_end_call (line, slot);
   return true;
 }
 
 /* ---- Chunks ---- */
 
 static NbdCall *
-find_call (NbdClient *client, uint64_t cookie, unsigned *slot)
+find_call (NbdLine *line, uint64_t cookie, unsigned *slot)
 {
   *slot = (unsigned) (cookie & 0xff);
-  if (*slot >= NBD_SLOTS || client->slots[*slot].uses != cookie >> 8)
+  if (*slot >= NBD_SLOTS || line->slots[*slot].uses != cookie >> 8)
     return NULL;
-  NbdCall *call = client->slots[*slot].call;
+  NbdCall *call = line->slots[*slot].call;
   /* One that has not been sent in full cannot have been answered. */
-  for (const NbdCall *unsent = client->sending; unsent && call; unsent = unsent->next)
+  for (const NbdCall *unsent = line->sending; unsent && call; unsent = unsent->next)
     if (unsent == call)
       return NULL;
   return call;
@@ -168,22 +167,22 @@ add_runs (NbdCall *call, const uint8_t *entry, uint64_t bytes, bool wide)
 }
 
 static bool
-take_status (NbdClient *client, NbdCall *call, const NbdChunkHeader *chunk, const uint8_t *payload)
+take_status (NbdLine *line, NbdCall *call, const NbdChunkHeader *chunk, const uint8_t *payload)
 {
   const bool wide = chunk->type == NBD_REPLY_BLOCK_STATUS_EXT;
   const unsigned fixed = wide ? 8 : 4;
-  if (!call->runs || chunk->length < fixed || wide != client->offer.extended)
+  if (!call->runs || chunk->length < fixed || wide != line->client->offer.extended)
     return false;
   const uint32_t id = tn_load_be32 (payload);
-  const NbdOffer *offer = &client->offer;
-  if (offer->has_bitmap ? id == offer->bitmap_id : id == offer->allocation_id)
+  const NbdOffer *offer = &line->client->offer;
+  if (offer->has_bitmap ? id == line->bitmap_id : id == line->allocation_id)
     return add_runs (call, payload + fixed, chunk->length - fixed, wide);
-  return offer->has_bitmap && id == offer->allocation_id;
+  return offer->has_bitmap && id == line->allocation_id;
 }
 
 /* A chunk that is in the buffer as a whole. */
 static bool
-take_small (NbdClient *client, NbdCall *call, const NbdChunkHeader *chunk, const uint8_t *payload)
+take_small (NbdLine *line, NbdCall *call, const NbdChunkHeader *chunk, const uint8_t *payload)
 {
   switch (chunk->type) {
   case NBD_REPLY_NONE:
@@ -192,7 +191,7 @@ take_small (NbdClient *client, NbdCall *call, const NbdChunkHeader *chunk, const
     return take_hole (call, payload, chunk->length);
   case NBD_REPLY_BLOCK_STATUS:
   case NBD_REPLY_BLOCK_STATUS_EXT:
-    return take_status (client, call, chunk, payload);
+    return take_status (line, call, chunk, payload);
   case NBD_REPLY_ERROR:
   case NBD_REPLY_ERROR_OFFSET:
     return take_error (call, chunk, payload);
@@ -205,9 +204,9 @@ take_small (NbdClient *client, NbdCall *call, const NbdChunkHeader *chunk, const
 typedef enum Taken { TAKEN, MORE_NEEDED, MALFORMED } Taken;
 
 static Taken
-begin_data (NbdClient *client, NbdCall *call, unsigned slot, const NbdChunkHeader *chunk, size_t head)
+begin_data (NbdLine *line, NbdCall *call, unsigned slot, const NbdChunkHeader *chunk, size_t head)
 {
-  NbdReceiver *rx = &client->rx;
+  NbdReceiver *rx = &line->rx;
   if (chunk->length <= 8)
     return MALFORMED;
   if (available (rx) < head + 8)
@@ -225,49 +224,49 @@ begin_data (NbdClient *client, NbdCall *call, unsigned slot, const NbdChunkHeade
 }
 
 static Taken
-take_chunk (NbdClient *client)
+take_chunk (NbdLine *line)
 {
-  NbdReceiver *rx = &client->rx;
-  const size_t head = nbd_chunk_size (client->offer.extended);
+  NbdReceiver *rx = &line->rx;
+  const size_t head = nbd_chunk_size (line->client->offer.extended);
   NbdChunkHeader chunk;
   unsigned slot;
   if (available (rx) < head)
     return MORE_NEEDED;
-  nbd_get_chunk (at (rx), client->offer.extended, &chunk);
-  NbdCall *call = find_call (client, chunk.cookie, &slot);
+  nbd_get_chunk (at (rx), line->client->offer.extended, &chunk);
+  NbdCall *call = find_call (line, chunk.cookie, &slot);
   if (!call)
     return MALFORMED;
   if (chunk.type == NBD_REPLY_OFFSET_DATA)
-    return begin_data (client, call, slot, &chunk, head);
+    return begin_data (line, call, slot, &chunk, head);
   if (chunk.length > MAX_SMALL)
     return MALFORMED;
   if (available (rx) < head + chunk.length)
     return MORE_NEEDED;
-  if (!take_small (client, call, &chunk, at (rx) + head))
+  if (!take_small (line, call, &chunk, at (rx) + head))
     return MALFORMED;
   rx->start += head + chunk.length;
   if (chunk.flags & NBD_REPLY_FLAG_DONE)
-    return finish (client, slot) ? TAKEN : MALFORMED;
+    return finish (line, slot) ? TAKEN : MALFORMED;
   return TAKEN;
 }
 
 static Taken
-take_simple (NbdClient *client)
+take_simple (NbdLine *line)
 {
-  NbdReceiver *rx = &client->rx;
+  NbdReceiver *rx = &line->rx;
   unsigned slot;
   if (available (rx) < NBD_SIMPLE_REPLY_SIZE)
     return MORE_NEEDED;
   const uint32_t error = tn_load_be32 (at (rx) + 4);
-  NbdCall *call = find_call (client, tn_load_be64 (at (rx) + 8), &slot);
+  NbdCall *call = find_call (line, tn_load_be64 (at (rx) + 8), &slot);
   const bool has_data = call && call->header.type == NBD_CMD_READ && error == 0;
-  if (!call || (client->offer.structured && (has_data || call->runs)) || (call->runs && error == 0)
+  if (!call || (line->client->offer.structured && (has_data || call->runs)) || (call->runs && error == 0)
       || call->covered)
     return MALFORMED;
   rx->start += NBD_SIMPLE_REPLY_SIZE;
   call->result = error ? -nbd_error_to_errno (error) : 0;
   if (!has_data)
-    return finish (client, slot) ? TAKEN : MALFORMED;
+    return finish (line, slot) ? TAKEN : MALFORMED;
   call->covered = call->header.length;
   rx->data = call;
   rx->slot = (int) slot;
@@ -278,29 +277,29 @@ take_simple (NbdClient *client)
 }
 
 static Taken
-take_reply (NbdClient *client)
+take_reply (NbdLine *line)
 {
-  NbdReceiver *rx = &client->rx;
+  NbdReceiver *rx = &line->rx;
   if (available (rx) < 4)
     return MORE_NEEDED;
   const uint32_t magic = tn_load_be32 (at (rx));
-  if (magic == NBD_SIMPLE_REPLY_MAGIC && !client->offer.extended)
-    return take_simple (client);
-  if (magic == (client->offer.extended ? NBD_EXTENDED_REPLY_MAGIC : NBD_STRUCTURED_REPLY_MAGIC)
-      && client->offer.structured)
-    return take_chunk (client);
+  if (magic == NBD_SIMPLE_REPLY_MAGIC && !line->client->offer.extended)
+    return take_simple (line);
+  if (magic == (line->client->offer.extended ? NBD_EXTENDED_REPLY_MAGIC : NBD_STRUCTURED_REPLY_MAGIC)
+      && line->client->offer.structured)
+    return take_chunk (line);
   return MALFORMED;
 }
 
 static Taken
-take_data (NbdClient *client)
+take_data (NbdLine *line)
 {
-  NbdReceiver *rx = &client->rx;
+  NbdReceiver *rx = &line->rx;
   copy_data (rx);
   if (rx->data_left)
     return MORE_NEEDED;
   rx->data = NULL;
-  if (rx->data_last && !finish (client, (unsigned) rx->slot))
+  if (rx->data_last && !finish (line, (unsigned) rx->slot))
     return MALFORMED;
   return TAKEN;
 }
@@ -308,9 +307,9 @@ take_data (NbdClient *client)
 /* ---- From the channel ---- */
 
 static ssize_t
-fill (NbdClient *client, size_t *wanted)
+fill (NbdLine *line, size_t *wanted)
 {
-  NbdReceiver *rx = &client->rx;
+  NbdReceiver *rx = &line->rx;
   struct iovec iov[MAX_SEGMENTS + 1];
   unsigned n = 0;
   size_t direct = 0;
@@ -326,7 +325,7 @@ fill (NbdClient *client, size_t *wanted)
   if (!rx->data || direct == rx->data_left)
     iov[n++] = (struct iovec){ rx->buffer + rx->end, NBD_RX_SIZE - rx->end };
   *wanted = direct + (!rx->data || direct == rx->data_left ? NBD_RX_SIZE - rx->end : 0);
-  const ssize_t got = nbd_channel_receive (&client->channel, iov, n);
+  const ssize_t got = nbd_channel_receive (&line->channel, iov, n);
   if (got <= 0)
     return got;
   const size_t taken = MIN ((size_t) got, direct);
@@ -337,31 +336,31 @@ fill (NbdClient *client, size_t *wanted)
 }
 
 static bool
-handle (NbdClient *client)
+handle (NbdLine *line)
 {
   Taken taken;
   do
-    taken = client->rx.data ? take_data (client) : take_reply (client);
-  while (taken == TAKEN && client->link == NBD_LINK_UP);
+    taken = line->rx.data ? take_data (line) : take_reply (line);
+  while (taken == TAKEN && line->link == NBD_LINK_UP);
   return taken != MALFORMED;
 }
 
 bool
-nbd_receive (NbdClient *client, bool *broken)
+nbd_receive (NbdLine *line, bool *broken)
 {
   size_t wanted = 0;
   /* What has been decrypted already wakes nobody. */
-  for (unsigned turn = 0; turn < TURNS || nbd_channel_pending (&client->channel); turn++) {
-    const ssize_t got = fill (client, &wanted);
+  for (unsigned turn = 0; turn < TURNS || nbd_channel_pending (&line->channel); turn++) {
+    const ssize_t got = fill (line, &wanted);
     if (got == -EAGAIN)
       return true;
     if (got <= 0)
       return false;
-    if (!handle (client)) {
+    if (!handle (line)) {
       *broken = true;
       return false;
     }
-    if ((size_t) got < wanted && !nbd_channel_pending (&client->channel))
+    if ((size_t) got < wanted && !nbd_channel_pending (&line->channel))
       return true;
   }
   return true;

@@ -30,7 +30,7 @@ ask (NbdClient *client, uint64_t offset, uint64_t length, uint16_t flags, GArray
     .runs = runs,
     .header = { .flags = flags, .type = NBD_CMD_BLOCK_STATUS, .offset = offset, .length = length }
   };
-  nbd_link_submit (&question.call);
+  nbd_client_submit (&question.call);
   tn_co_yield ();
   return question.result;
 }
