@@ -21,10 +21,10 @@ SIZE = 256 * MIB
 TICK = os.sysconf('SC_CLK_TCK')
 # Name, fio's arguments, connections, depth, size of a request, requests of one run.
 CASES = [('4 KiB random %s, depth %d, %d connection%s' % (kind, depth, connections, 's' if connections > 1 else ''),
-          'rand' + kind, connections, depth, 4096, 40000 if depth == 1 else 120000)
+          'rand' + kind, connections, depth, 4096, 20000 if depth == 1 else 100000)
          for connections, depth in ((1, 1), (1, 32), (1, 64), (4, 32)) for kind in ('read', 'write')]
 CASES += [('1 MiB sequential %s, depth 8, %d connection%s' % (kind, connections, 's' if connections > 1 else ''), kind,
-           connections, 8, MIB, 3000) for connections in (1, 4) for kind in ('read', 'write')]
+           connections, 8, MIB, 2000) for connections in (1, 4) for kind in ('read', 'write')]
 
 
 class Server:

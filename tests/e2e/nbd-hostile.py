@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """Clients that break off, flood and stay silent: others are served meanwhile, and descriptors and memory of tenon-nbd return
-to the start.  NBD_HOSTILE_ROUNDS says how many connections break off."""
+to the start.  NBD_HOSTILE_ROUNDS says how many connections break off, NBD_HOSTILE_CLIENTS how many honest clients there are
+beside the hostile ones."""
 import os
 import random
 import socket
@@ -17,7 +18,10 @@ os.environ['ASAN_OPTIONS'] = ':'.join(filter(None, (
     os.environ.get('ASAN_OPTIONS'), 'quarantine_size_mb=1:thread_local_quarantine_size_kb=64')))
 
 MIB = 1 << 20
+BLOCK = 4096
 ROUNDS = int(os.environ.get('NBD_HOSTILE_ROUNDS', '3000'))
+CLIENTS = int(os.environ.get('NBD_HOSTILE_CLIENTS', '8'))
+BLOCKS, REQUESTS = 16, 150   # of one client
 
 
 def option(number, data=b''):
@@ -101,56 +105,89 @@ def test_break_off():
         verdict(grown < 4096, 'memory is back at the start', f'{grown} KiB more')
 
 
-def test_load():
-    """Eight clients verify what they read and write while one floods, one is silent and one does not fetch its answers."""
-    write('l.raw', bytes(16 * MIB))
-    failures, stop = [], threading.Event()
-
-    def work(number):
+def patient_client():
+    """The queue of those that wait to be let in may be full for a moment."""
+    for _ in range(1000):
         try:
-            with Client() as c:
-                if number % 2:
-                    c.structure()
-                c.go()
-                for i in range(150):
-                    at, data = number * MIB + i * 4096, bytes([number * 16 + i % 16]) * 4096
-                    if c.error(WRITE, at, 4096, 0, data) or c.read(at, 4096) != data:
-                        failures.append(f'client {number}, request {i}')
-        except Exception as error:  # pylint: disable=broad-except
-            failures.append(f'client {number}: {error!r}')
-
-    def flood():
-        rng = random.Random(7)
-        while not stop.is_set():
-            try:
-                break_off(rng, tame=True)
-            except OSError:
-                pass
-
-    with serve('-e', '0', '-f', 'raw', 'l.raw') as server, socket.socket(socket.AF_UNIX) as silent, Client() as greedy:
-        silent.connect('socket')
-        greedy.go()
-        greedy.sock.setblocking(False)
-        try:
-            for cookie in range(100):
-                greedy.sock.send(request(READ, cookie, 8 * MIB, 8 * MIB))
+            return Client()
         except BlockingIOError:
+            time.sleep(0.01)
+    return Client()
+
+
+def block_of(number, block):
+    """Where a client has its own; behind what those that break off may write to."""
+    return MIB + (number * BLOCKS + block) * BLOCK
+
+
+def byte_of(number, i):
+    return (number * 7 + i) % 256
+
+
+def work(number, failures):
+    """A client that verifies what it reads and writes."""
+    try:
+        with patient_client() as c:
+            c.sock.settimeout(120)
+            if number % 2:
+                c.structure()
+            c.go()
+            for i in range(REQUESTS):
+                at, data = block_of(number, i % BLOCKS), bytes([byte_of(number, i)]) * BLOCK
+                if c.error(WRITE, at, BLOCK, 0, data) or c.read(at, BLOCK) != data:
+                    failures.append(f'client {number}, request {i}')
+    except Exception as error:  # pylint: disable=broad-except
+        failures.append(f'client {number}: {error!r}')
+
+
+def flood(stop):
+    rng = random.Random(7)
+    while not stop.is_set():
+        try:
+            break_off(rng, tame=True)
+        except OSError:
             pass
-        hostile = threading.Thread(target=flood)
-        hostile.start()
-        clients = [threading.Thread(target=work, args=(number,)) for number in range(1, 9)]
-        for client in clients:
-            client.start()
-        for client in clients:
-            client.join(200)
-        stop.set()
-        hostile.join()
-        verdict(not failures, 'eight clients under load, with three hostile ones beside them', failures[:5])
-        verdict(server.memory() < 200 << 10, 'memory stays bounded', f'{server.memory()} KiB')
-        verdict(server.end()[0] == 0, 'and it ends in good order')
+
+
+def wrong_blocks():
+    """Where the image is not what the clients wrote last."""
     data = read('l.raw')
-    # What breaks off may write to the first MiB, where nobody's bytes are looked at.
-    verdict(all(data[n * MIB + i * 4096] == n * 16 + i % 16 for n in range(1, 9) for i in range(150)), 'the image holds what they wrote')
+    last = [max(i for i in range(REQUESTS) if i % BLOCKS == block) for block in range(BLOCKS)]
+    return [(n, b) for n in range(CLIENTS) for b in range(BLOCKS)
+            if data[block_of(n, b):block_of(n, b + 1)] != bytes([byte_of(n, last[b])]) * BLOCK]
+
+
+def test_load():
+    """Clients verify what they read and write while one floods, one is silent and one does not fetch its answers."""
+    with open('l.raw', 'wb') as file:
+        file.truncate(max(16 * MIB, block_of(CLIENTS, 0)))
+    failures, stop = [], threading.Event()
+    with serve('-e', '0', '-f', 'raw', 'l.raw') as server:
+        before = server.descriptors()
+        with socket.socket(socket.AF_UNIX) as silent, Client() as greedy:
+            silent.connect('socket')
+            greedy.go()
+            greedy.sock.setblocking(False)
+            try:
+                for cookie in range(100):
+                    greedy.sock.send(request(READ, cookie, 8 * MIB, 8 * MIB))
+            except BlockingIOError:
+                pass
+            hostile = threading.Thread(target=flood, args=(stop,))
+            hostile.start()
+            clients = [threading.Thread(target=work, args=(number, failures)) for number in range(CLIENTS)]
+            for client in clients:
+                client.start()
+            for client in clients:
+                client.join(250)
+            stop.set()
+            hostile.join()
+            verdict(not failures, f'{CLIENTS} clients under load, with three hostile ones beside them', failures[:5])
+            verdict(server.memory() < 200 << 10, 'memory stays bounded', f'{server.memory()} KiB')
+        verdict(returned(server, before + 1), 'descriptors are back at the start', f'{server.descriptors()}, {before}')
+        verdict(server.end()[0] == 0, 'and it ends in good order')
+    wrong = wrong_blocks()
+    verdict(not wrong, 'the image holds what they wrote', wrong[:5])
 
 
 def test_silent():
