@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #include "address.h"
 
+#include "resolve.h"
 #include "wire.h"
 
 #include <fcntl.h>
 #include <linux/vm_sockets.h>
-#include <netdb.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <poll.h>
@@ -253,13 +253,12 @@ static int
 connect_inet (const TnOptions *options, NbdChannel *channel, int64_t deadline, const int *cancel,
               GError **error)
 {
-  const struct addrinfo hints = { .ai_socktype = SOCK_STREAM };
   const char *host = tn_options_get (options, "server.host"), *port = tn_options_get (options, "server.port");
   struct addrinfo *found = NULL;
   const int on = 1;
-  int rc = getaddrinfo (host, port ? port : DEFAULT_PORT_TEXT, &hints, &found);
-  if (rc)
-    return tn_fail (error, TN_BLOCK_ERROR, EHOSTUNREACH, "%s", gai_strerror (rc));
+  int rc = nbd_resolve (host, port ? port : DEFAULT_PORT_TEXT, deadline, cancel, &found, error);
+  if (rc < 0)
+    return rc;
   rc = -EHOSTUNREACH;
   for (const struct addrinfo *info = found; info && rc < 0; info = info->ai_next)
     rc = connect_to (channel, info->ai_family, info->ai_addr, info->ai_addrlen, deadline, cancel);
