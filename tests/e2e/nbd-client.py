@@ -198,6 +198,30 @@ def test_connections():
         verdict(not why and read('c.raw')[:MIB] == wanted, f'four connections to {name}', why)
 
 
+def test_host_name():
+    """A name that the system's resolver knows; again, when the connection comes back and the sandbox is closed."""
+    write('h.raw', b'\5' * MIB)
+    with socket.socket() as probe:
+        probe.bind(('127.0.0.1', 0))
+        port = str(probe.getsockname()[1])
+    server = NBD, '-t', '-e', '8', '-b', '127.0.0.1', '-p', port, '-f', 'raw', 'h.raw'
+    opts = (f'driver=raw,file.driver=nbd,file.server.type=inet,file.server.host=localhost,file.server.port={port},'
+            'file.reconnect-delay=60,file.connections=2,file.open-timeout=30')
+    with Server(*server, wait=False) as first:
+        # pylint: disable=consider-using-with
+        reader = subprocess.Popen([IO, '--image-opts', opts], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+                                  stderr=subprocess.STDOUT)
+        reader.stdin.write(b'read -P 5 0 4k\n')
+        reader.stdin.flush()
+        while b'read 4096' not in reader.stdout.readline() and reader.poll() is None:
+            continue
+        first.process.kill()
+        first.process.wait()
+        with Server(*server, wait=False):
+            out = reader.communicate(b'read -P 5 4k 4k\nquit\n', timeout=60)[0]
+    verdict(b'failed' not in out and b'read 4096' in out, 'a name is resolved again when the connection comes back', out)
+
+
 def test_growth():
     """The export is larger when the connection comes back: what was there goes on; a smaller one is refused."""
     opts = 'driver=raw,file.driver=nbd,file.server.type=unix,file.server.path=socket,file.reconnect-delay=60'
@@ -383,6 +407,7 @@ test_reconnect(4)
 test_killed_for_good()
 test_connections()
 test_growth()
+test_host_name()
 if shutil.which('qemu-nbd'):
     test_servers()
 else:
