@@ -9,7 +9,9 @@ LyingServer (data, behaviour…, later={behaviour…}): `later` takes the place 
   etag     another version, None: none                          grow=N   says that the file is N bytes larger
   shift=N  sends bytes from N further on, and says so           stall=N  says nothing more after N bytes of the body (0: no head)
   raw      these bytes instead of a reply, then closes          chunked  transfer encoding chunked
-  close    closes after the reply                               longer   sends more than Content-Length and all ranges say"""
+  close    closes after the reply                               longer   sends more than Content-Length and all ranges say
+  digest   (user, password): wants to see them by Digest        moved    sends elsewhere, to this URL"""
+import hashlib
 import re
 import socket
 import threading
@@ -77,10 +79,30 @@ class LyingServer:
         if 'raw' in behaviour:
             connection.sendall(behaviour['raw'])
             return False
+        challenge = None
+        if 'moved' in behaviour:
+            challenge = f'HTTP/1.1 302 moved\r\nLocation: {behaviour["moved"]}\r\n'
+        elif 'digest' in behaviour and not self.knows(head, *behaviour['digest']):
+            challenge = 'HTTP/1.1 401 who?\r\nWWW-Authenticate: Digest realm="here", nonce="abc"\r\n'
+        if challenge:
+            connection.sendall((challenge + 'Content-Length: 3\r\n\r\nno\n').encode())
+            return True
         if behaviour.get('stall') == 0:
             self.over.wait()
             return False
         return self.reply(connection, head, behaviour)
+
+    @staticmethod
+    def knows(head, user, password):
+        """Whether the request has the answer to the challenge (RFC 7616, without qop)."""
+        given = re.search(r'^authorization: digest (.*)\r$', head, re.I | re.M)
+        if not given:
+            return False
+        fields = dict(re.findall(r'(\w+)="?([^",]+)"?', given[1]))
+
+        def md5(text):
+            return hashlib.md5(text.encode()).hexdigest()
+        return fields['response'] == md5(f'{md5(f"{user}:here:{password}")}:abc:{md5("GET:" + fields["uri"])}')
 
     def part(self, head, behaviour):
         asked = re.search(r'^range: bytes=(\d+)-(\d+)\r$', head, re.I | re.M)

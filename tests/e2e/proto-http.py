@@ -6,6 +6,7 @@ import os
 import shutil
 import socket
 import subprocess
+import sys
 import time
 
 from imgtest import RNG, difference, finish, img, read, run, skip, verdict, write
@@ -277,7 +278,69 @@ def test_lies():
         lies_later(f'later: {name}', data, **behaviour)
 
 
+def test_secrets_stay():
+    """What one server is told is not told another."""
+    data = RNG.randbytes(300000)
+    with LyingServer(data) as other, LyingServer(data, moved=other.url) as server:
+        login = server.url.replace('127.0.0.1', f'reader:{SECRET}@127.0.0.1')
+        converts('sent elsewhere', json_name(driver='http', url=login, cookie='door=' + SECRET), data)
+        told = '\n'.join(server.heads).lower(), '\n'.join(other.heads).lower()
+        verdict('cookie: door' in told[0] and 'authorization: basic' in told[0], 'the server is told cookie and password', told[0])
+        verdict('cookie' not in told[1] and 'authorization' not in told[1], 'where it sends to they are not', told[1])
+    with LyingServer(data, digest=('reader', SECRET)) as server:
+        login = server.url.replace('127.0.0.1', f'reader:{SECRET}@127.0.0.1')
+        converts('Digest', json_name(driver='http', url=login, readahead='64k'), data)
+        heads = [head.lower() for head in server.heads]
+        verdict(any('authorization: digest' in head for head in heads[1:]), 'was asked for', heads)
+        fails('Digest, a wrong password', login.replace(SECRET, 'wrong'), 'credentials')
+
+
+# ---- FTP ----
+
+FTP = '''
+import sys
+from pyftpdlib.authorizers import DummyAuthorizer
+from pyftpdlib.handlers import FTPHandler
+from pyftpdlib.servers import FTPServer
+authorizer = DummyAuthorizer()
+authorizer.add_user("reader", sys.argv[2], "ftp")
+authorizer.add_anonymous("ftp")
+FTPHandler.authorizer = authorizer
+FTPServer(("127.0.0.1", int(sys.argv[1])), FTPHandler).serve_forever()
+'''
+
+
+def test_ftp(data):
+    if run(sys.executable, '-c', 'import pyftpdlib')[0]:
+        skip('ftp', 'there is no FTP server (python3-pyftpdlib)')
+        return
+    os.makedirs('ftp', exist_ok=True)
+    write('ftp/disk.raw', data)
+    write('ftp/empty', b'')
+    port = free_port()
+    # pylint: disable=consider-using-with
+    server = subprocess.Popen([sys.executable, '-W', 'ignore', '-c', FTP, str(port), SECRET], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        end = time.monotonic() + 30
+        while socket.socket().connect_ex(('127.0.0.1', port)) and time.monotonic() < end:
+            time.sleep(.05)
+        url = f'ftp://127.0.0.1:{port}/disk.raw'
+        converts('ftp: a file', url, data)
+        converts('ftp: an empty file', f'ftp://127.0.0.1:{port}/empty', b'')
+        converts('ftp: a password', f'ftp://reader:{SECRET}@127.0.0.1:{port}/disk.raw', data)
+        fails('ftp: a wrong password', f'ftp://reader:not-{SECRET}@127.0.0.1:{port}/disk.raw', 'cannot be read')
+        fails('ftp: no such file', f'ftp://127.0.0.1:{port}/nothing', 'cannot be read')
+        commands = [word for _ in range(30) for word in ('-c', f'aio_read {RNG.randrange(SIZE - 70000)} 65537')]
+        status, out, text = run(IO, '-r', '-f', 'raw', *commands, '-c', 'aio_flush', url)
+        verdict(status == 0 and b'ailed' not in out, 'ftp: many reads at once', out[-300:] + text.encode())
+    finally:
+        server.kill()
+        server.wait()
+
+
 CONTENT = RNG.randbytes(SIZE)
 test_lies()
+test_secrets_stay()
 test_nginx(CONTENT)
+test_ftp(CONTENT)
 finish()

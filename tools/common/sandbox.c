@@ -9,7 +9,7 @@ names_network (const char *text)
 {
   return text
          && (strstr (text, "://") || strstr (text, "server.") || strstr (text, "\"server\"")
-             || g_str_has_prefix (text, "nbd:"));
+             || strstr (text, "driver=ssh") || g_str_has_prefix (text, "nbd:"));
 }
 
 static bool

@@ -86,6 +86,7 @@ struct HttpNode {
 
   /* What a handle is given to log in with. */
   char *user, *password, *proxy_user, *proxy_password, *cookie;
+  struct curl_slist *headers;
   unsigned long auth; /* CURLAUTH_… */
 
   CURLM *multi;

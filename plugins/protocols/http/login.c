@@ -111,6 +111,22 @@ take_credentials (HttpNode *http, const TnOptions *options, GError **error)
   return rc ? rc : take_secret (options, "proxy-password-secret", &http->proxy_password, error);
 }
 
+/* As a header field, since libcurl keeps those from other hosts that a server sends to, unlike
+ * CURLOPT_COOKIE. */
+static int
+make_headers (HttpNode *http, GError **error)
+{
+  if (!http->cookie)
+    return 0;
+  if (strpbrk (http->cookie, "\r\n"))
+    return tn_fail (error, TN_BLOCK_ERROR, EINVAL,
+                    "option 'cookie' has an end of line in it: leave that out");
+  g_autofree char *line = g_strconcat ("Cookie: ", http->cookie, NULL);
+  http->headers = curl_slist_append (NULL, line);
+  explicit_bzero (line, strlen (line));
+  return http->headers ? 0 : tn_fail (error, TN_BLOCK_ERROR, ENOMEM, "no memory for the cookies");
+}
+
 /* New connections read the certificates again. */
 static int
 keep_certificates (const TnOptions *options, GError **error)
@@ -138,6 +154,8 @@ http_login_read (HttpNode *http, const TnOptions *options, GError **error)
   if (rc == 0)
     rc = take_credentials (http, options, error);
   if (rc == 0)
+    rc = make_headers (http, error);
+  if (rc == 0)
     rc = keep_certificates (options, error);
   http->auth = CURLAUTH_BASIC | CURLAUTH_DIGEST;
   return rc;
@@ -157,6 +175,7 @@ http_login_clear (HttpNode *http)
   wipe (&http->password);
   wipe (&http->proxy_password);
   wipe (&http->cookie);
+  curl_slist_free_all (http->headers);
   g_free (http->user);
   g_free (http->proxy_user);
 }
@@ -178,8 +197,8 @@ apply_credentials (const HttpNode *http, CURL *easy)
     rc = curl_easy_setopt (easy, CURLOPT_PROXYUSERNAME, http->proxy_user);
   if (rc == CURLE_OK && http->proxy_password)
     rc = curl_easy_setopt (easy, CURLOPT_PROXYPASSWORD, http->proxy_password);
-  if (rc == CURLE_OK && http->cookie)
-    rc = curl_easy_setopt (easy, CURLOPT_COOKIE, http->cookie);
+  if (rc == CURLE_OK && http->headers)
+    rc = curl_easy_setopt (easy, CURLOPT_HTTPHEADER, http->headers);
   return rc;
 }
 
