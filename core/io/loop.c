@@ -399,6 +399,9 @@ loop_sleep (TnLoop *loop)
       loop->backend->wait (loop, sleep_timeout (loop));
     else
       wait_bare (loop, sleep_timeout (loop));
+  } else if (loop->backend) {
+    /* Someone who waits within a loop that shall end still needs what has been queued. */
+    loop->backend->flush (loop);
   }
   atomic_store (&loop->sleeping, 0);
 }
