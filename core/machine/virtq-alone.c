@@ -40,6 +40,8 @@ tn_virtq_start (TnVirtq *queue, TnSpace *space, uint64_t features, uint16_t size
     return false;
   queue->last_available = next;
   queue->used_index = used_index (queue);
+  queue->signalled = queue->used_index;
+  queue->signalled_valid = true;
   queue->broken = false;
   return true;
 }

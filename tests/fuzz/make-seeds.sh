@@ -127,7 +127,7 @@ seeds_vpc () {
 
 make_contents
 truncate -s 64k fuzz.data
-[ $# != 0 ] || { "$here/make-seeds.py" "$here/corpus"; "$here/make-seeds-nbd.py" "$here/corpus"; set -- $(declare -F | sed -n "s/^declare -f seeds_//p"); }
+[ $# != 0 ] || { "$here/make-seeds.py" "$here/corpus"; "$here/make-seeds-nbd.py" "$here/corpus"; "$here/make-seeds-vhost-user.py" "$here/corpus"; set -- $(declare -F | sed -n "s/^declare -f seeds_//p"); }
 for format in "$@"; do
   "seeds_$format"
 done

@@ -128,22 +128,34 @@ daemon_run (CliArgs *args)
   return status;
 }
 
+/* Mounting and unmounting are what a sandbox is there to refuse. */
+static bool
+mounts (const CliArgs *args)
+{
+  const char *text;
+  for (unsigned i = 0; (text = cli_text_nth (args, "export", i)); i++)
+    if (strstr (text, "mountpoint"))
+      return true;
+  return false;
+}
+
 static int
 daemon_prepare (CliArgs *args)
 {
+  args->no_sandbox = args->no_sandbox || mounts (args);
   return cli_background (args, cli_flag (args, "daemonize"));
 }
 
 static const CliCommand daemon_self = {
   .name = "tenon-storage-daemon",
-  .summary = "offer disk images to others: NBD, vhost-user-blk",
+  .summary = "offer disk images to others: NBD, vhost-user-blk, FUSE",
   .standard = CLI_OBJECT | CLI_SANDBOX,
   .options = daemon_options,
   .details = "Objects come first, then nodes, the NBD server, exports and monitors, each in the order of the "
              "command\n"
              "line.  Their options can be written as JSON, too.  With a monitor the sandbox is not sealed, "
              "since its\n"
-             "commands open files.\n"
+             "commands open files; with a FUSE export there is none, since it mounts.\n"
              "It ends at SIGINT, SIGTERM or SIGHUP, or when a monitor says quit.\n",
   .run = daemon_run,
   .prepare = daemon_prepare,
@@ -151,7 +163,7 @@ static const CliCommand daemon_self = {
 
 static const CliTool daemon_tool = {
   .name = "tenon-storage-daemon",
-  .summary = "offer disk images to others: NBD, vhost-user-blk",
+  .summary = "offer disk images to others: NBD, vhost-user-blk, FUSE",
   .self = &daemon_self,
   .sandboxed = true,
   .sockets = true,

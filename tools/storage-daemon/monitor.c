@@ -37,7 +37,7 @@ watch (Monitor *monitor)
 {
   TnLoop *loop = monitor->daemon->loop;
   const bool pending = monitor->answers->len > 0;
-  if (monitor->in < 0)
+  if (monitor->in < 0 || monitor->daemon->busy)
     return;
   if (monitor->in == monitor->out) {
     tn_loop_watch_fd (loop, monitor->in, pending ? POLLOUT : POLLIN, pending ? output_ready : input_ready,
@@ -49,7 +49,7 @@ watch (Monitor *monitor)
 }
 
 static void
-hang_up (Monitor *monitor)
+unwatch (Monitor *monitor)
 {
   TnLoop *loop = monitor->daemon->loop;
   if (monitor->in < 0)
@@ -57,7 +57,16 @@ hang_up (Monitor *monitor)
   tn_loop_watch_fd (loop, monitor->in, 0, NULL, NULL, NULL);
   if (monitor->out != monitor->in)
     tn_loop_watch_fd (loop, monitor->out, 0, NULL, NULL, NULL);
-  else
+}
+
+static void
+hang_up (Monitor *monitor)
+{
+  TnLoop *loop = monitor->daemon->loop;
+  if (monitor->in < 0)
+    return;
+  unwatch (monitor);
+  if (monitor->out == monitor->in)
     close (monitor->in);
   monitor->in = monitor->out = -1;
   g_string_truncate (monitor->received, 0);
@@ -140,13 +149,25 @@ work (Monitor *monitor)
   }
 }
 
+/* A command may wait, and the loop goes on meanwhile: no other begins, and nothing is heard of clients. */
+static void
+set_busy (Daemon *daemon, bool busy)
+{
+  daemon->busy = busy;
+  for (guint i = 0; i < daemon->monitors->len; i++) {
+    Monitor *monitor = g_ptr_array_index (daemon->monitors, i);
+    if (busy)
+      unwatch (monitor);
+    else
+      send_answers (monitor);
+  }
+}
+
 static void
 input_ready (int fd, short events, void *opaque)
 {
   Monitor *monitor = opaque;
   char piece[PIECE];
-  if (monitor->daemon->busy)
-    return;
   const ssize_t got = read (fd, piece, sizeof piece);
   if (got < 0 && (errno == EAGAIN || errno == EINTR))
     return;
@@ -155,11 +176,9 @@ input_ready (int fd, short events, void *opaque)
     return;
   }
   g_string_append_len (monitor->received, piece, got);
-  /* A command may wait, and the loop goes on meanwhile: no other begins. */
-  monitor->daemon->busy = true;
+  set_busy (monitor->daemon, true);
   work (monitor);
-  monitor->daemon->busy = false;
-  send_answers (monitor);
+  set_busy (monitor->daemon, false);
 }
 
 static void

@@ -20,12 +20,16 @@ is_eventfd (int fd)
   return fstat (fd, &st) == 0 && (st.st_mode & S_IFMT) == 0;
 }
 
+/* When it is full the other side has been told already.  Whether writing waits is shared with the front end,
+ * which may count on waiting itself; so it is not changed, but asked first. */
 static void
 signal_fd (int fd)
 {
   const uint64_t one = 1;
-  /* When it is full the other side has been told already. */
-  if (fd >= 0 && write (fd, &one, sizeof one) < 0)
+  struct pollfd room = { .fd = fd, .events = POLLOUT };
+  if (fd < 0 || poll (&room, 1, 0) != 1 || !(room.revents & POLLOUT))
+    return;
+  if (write (fd, &one, sizeof one) < 0)
     return;
 }
 
@@ -313,6 +317,7 @@ vu_ring_fd (VuExport *export, const VuMessage *message, GError **error)
   if (export->input.n_fds != 1 || !is_eventfd (export->input.fds[0]))
     return tn_fail (error, TN_BLOCK_ERROR, EPROTO, "message %u came without an eventfd", message->request);
   const int fd = vu_take_fd (export);
-  fcntl (fd, F_SETFL, fcntl (fd, F_GETFL) | O_NONBLOCK);
+  if (message->request == VU_SET_VRING_KICK)
+    fcntl (fd, F_SETFL, fcntl (fd, F_GETFL) | O_NONBLOCK);
   return set_fd (ring, message->request, fd, error);
 }
