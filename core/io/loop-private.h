@@ -112,6 +112,8 @@ typedef struct TnTimers {
   _Atomic int64_t earliest;
 } TnTimers;
 
+typedef enum TnLoopQuit { TN_LOOP_QUIT_NO = 0, TN_LOOP_QUIT_ASKED, TN_LOOP_QUIT_SEEN } TnLoopQuit;
+
 struct TnLoop {
   _Atomic uint32_t refs; /* the owner's and the timers' */
   TnLoopBackend wanted;
@@ -142,8 +144,8 @@ struct TnLoop {
   /* Written by other threads, kept off the line above. */
   _Atomic (TnLoopTask *) inbox __attribute__ ((aligned (64)));
   _Atomic uint32_t sleeping;
-  _Atomic uint32_t quit;
-  _Atomic int event_fd; /* -1 until the loop first sleeps */
+  _Atomic uint32_t quit; /* TnLoopQuit */
+  _Atomic int event_fd;  /* -1 until the loop first sleeps */
 };
 
 /* loop.c */

@@ -240,7 +240,7 @@ void
 tn_loop_quit (TnLoop *loop)
 {
   tn_loop_ref (loop);
-  atomic_store (&loop->quit, 1);
+  atomic_store (&loop->quit, TN_LOOP_QUIT_ASKED);
   tn_loop_wake (loop);
   tn_loop_unref (loop);
 }
@@ -385,6 +385,16 @@ sleep_timeout (TnLoop *loop)
   return tn_loop_event_fd (loop) < 0 ? MIN (timeout, DEAF_TIMEOUT) : timeout;
 }
 
+/* tn_loop_run() has to look at it, so there is no sleep.  Once only: an iteration nested in a callback may
+ * wait for something yet, which may have to be submitted first. */
+static bool
+was_just_told_to_quit (TnLoop *loop)
+{
+  uint32_t asked = TN_LOOP_QUIT_ASKED;
+
+  return atomic_compare_exchange_strong (&loop->quit, &asked, TN_LOOP_QUIT_SEEN);
+}
+
 static void
 loop_sleep (TnLoop *loop)
 {
@@ -394,14 +404,11 @@ loop_sleep (TnLoop *loop)
   tn_coroutines_trim ();
   tn_loop_event_fd (loop);
   atomic_store (&loop->sleeping, 1);
-  if (!tn_loop_has_local_work (loop) && !atomic_load (&loop->quit)) {
+  if (!tn_loop_has_local_work (loop) && !was_just_told_to_quit (loop)) {
     if (loop->backend)
       loop->backend->wait (loop, sleep_timeout (loop));
     else
       wait_bare (loop, sleep_timeout (loop));
-  } else if (loop->backend) {
-    /* Someone who waits within a loop that shall end still needs what has been queued. */
-    loop->backend->flush (loop);
   }
   atomic_store (&loop->sleeping, 0);
 }
@@ -439,7 +446,7 @@ void
 tn_loop_run (TnLoop *loop)
 {
   g_return_if_fail (!loop->source);
-  while (!atomic_load (&loop->quit))
+  while (atomic_load (&loop->quit) == TN_LOOP_QUIT_NO)
     tn_loop_iterate (loop, true);
-  atomic_store (&loop->quit, 0);
+  atomic_store (&loop->quit, TN_LOOP_QUIT_NO);
 }

@@ -889,6 +889,45 @@ test_override (void)
   g_unsetenv ("TENON_LOOP");
 }
 
+/* ---- Quitting ---- */
+
+typedef struct Quitting {
+  TnLoop *loop;
+  int fd;
+  bool synced;
+} Quitting;
+
+/* What is asked for in an iteration that is nested in a callback is done, though the loop has been told to
+ * quit. */
+static void
+quit_and_sync (void *opaque)
+{
+  Quitting *quitting = opaque;
+  bool uring = tn_loop_backend (quitting->loop) == TN_LOOP_URING;
+  Op op;
+
+  tn_loop_quit (quitting->loop);
+  tn_loop_iterate (quitting->loop, false);
+  op_init (&op, uring ? TN_FD_ENGINE_URING : TN_FD_ENGINE_THREADS, quitting->fd, TN_FD_FSYNC, 0);
+  tn_loop_submit (quitting->loop, &op.op);
+  for (unsigned i = 0; i < 1000 && !op.done; i++)
+    tn_loop_iterate (quitting->loop, true);
+  g_assert_true (op.done);
+  g_assert_cmpint (op.result, ==, 0);
+  quitting->synced = true;
+}
+
+static void
+test_quit_nested (TnLoop *loop)
+{
+  Quitting quitting = { .loop = loop, .fd = make_file () };
+
+  tn_loop_post (loop, quit_and_sync, &quitting);
+  tn_loop_run (loop);
+  g_assert_true (quitting.synced);
+  close (quitting.fd);
+}
+
 int
 main (int argc, char **argv)
 {
@@ -898,6 +937,7 @@ main (int argc, char **argv)
   add_backend_test ("loop/post-threads", test_post_threads);
   add_backend_test ("loop/nested", test_nested);
   add_backend_test ("loop/current", test_current);
+  add_backend_test ("loop/quit-nested", test_quit_nested);
   add_backend_test ("timer/order", test_timer_order);
   add_backend_test ("timer/thread", test_timer_thread);
   add_backend_test ("timer/self", test_timer_self);
