@@ -81,15 +81,16 @@ cli_print (CliArgs *args, const char *format, ...)
     cli_flush (args);
 }
 
-/* Where the password of `SCHEME://USER:PASSWORD@HOST` begins behind the slashes, or NULL; its end is at
+/* Where the password of `SCHEME://USER:PASSWORD@HOST` (iSCSI: `USER%PASSWORD`) begins behind the slashes, or
+ * NULL; its end is at
  * *@end. */
 static const char *
 password_of (const char *authority, const char **end)
 {
   const gssize length = (gssize) strcspn (authority, "/?#'\" ");
-  const char *colon = memchr (authority, ':', (size_t) length);
+  const char *mark = authority + strcspn (authority, ":%");
   *end = g_strrstr_len (authority, length, "@");
-  return colon && *end && colon < *end ? colon + 1 : NULL;
+  return *end && mark < *end ? mark + 1 : NULL;
 }
 
 /* Names from a command line or an image may hold anything: what would break the line or drive the terminal
