@@ -183,11 +183,27 @@ copy_run_end (const CopyJob *job, const CopyPiece *piece, const unsigned char *b
   return end;
 }
 
+/* A target whose size was rounded up ends in a unit that the sources fill in part: packed writes are whole.
+ */
+static void
+copy_complete_unit (CopyWorker *worker)
+{
+  const CopyJob *job = worker->job;
+  CopyPiece *piece = &worker->piece;
+  const uint64_t end = piece->offset + piece->length, size = tn_node_size (job->copy.target);
+  if (!(job->copy.flags & TN_COPY_PACKED) || end != job->total || end >= size || end % job->unit == 0)
+    return;
+  const uint64_t missing = MIN (size - end, job->unit - end % job->unit);
+  memset (worker->buffer + piece->length, 0, missing);
+  piece->length += missing;
+}
+
 static void
 copy_write_data (CopyWorker *worker)
 {
   CopyJob *job = worker->job;
   const CopyPiece *piece = &worker->piece;
+  copy_complete_unit (worker);
   uint64_t end = piece->offset + piece->length;
   uint32_t flags = job->copy.flags & TN_COPY_PACKED ? TN_REQUEST_PACKED : 0;
   for (uint64_t at = piece->offset, next; at < end && job->result >= 0; at = next) {
@@ -444,7 +460,8 @@ copy_allocate (CopyJob *job, GError **error)
   uint64_t wanted = copy_parallel (job);
   job->n_workers = MAX (1, MIN (MIN (wanted, pieces), COPY_BUFFERS / job->chunk));
   uint64_t used = MIN (job->chunk, MAX (job->total, 1));
-  job->arena_size = (job->n_workers == 1 ? used : job->chunk) * job->n_workers;
+  const bool less = job->n_workers == 1 && !(job->copy.flags & TN_COPY_PACKED);
+  job->arena_size = (less ? used : job->chunk) * job->n_workers;
   job->arena = mmap (NULL, job->arena_size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
   if (job->arena == MAP_FAILED)
     return tn_fail_errno (error, TN_BLOCK_ERROR, ENOMEM, "no memory for %zu bytes of buffers",

@@ -123,6 +123,12 @@ verdict $? 'a file as standard input'
 refused 1 'can be read once' convert -f raw -O raw - - x.raw
 refused 1 'exclude each other' convert --sha256 -O raw disk.raw -
 refused 1 'leave out --resume' convert --resume -f raw -O raw - x.raw
+# Sizes that are no multiple of a sector: the target's is rounded up.
+for size in 1000 65537 300000 1234567; do
+  head -c $size odd.raw > part.raw
+  check "compressed, $size bytes" "$img" convert -c -O qcow2 part.raw part.qcow2
+  check "compressed, $size bytes: the contents" "$img" compare -q -f raw -F qcow2 part.raw part.qcow2
+done
 check 'no temporary file is left' test -z "$(ls tmp)"
 check 'nothing was made by what was refused' test ! -e x.raw
 finish
