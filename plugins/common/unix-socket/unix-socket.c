@@ -7,6 +7,9 @@
 #include <sys/un.h>
 #include <unistd.h>
 
+#define MOST_TRIES 20
+#define PAUSE_US 50000
+
 /* A socket that nobody listens at any more is left over from a server that was killed. */
 static bool
 is_stale (const struct sockaddr_un *address)
@@ -22,6 +25,22 @@ is_stale (const struct sockaddr_un *address)
   return refused;
 }
 
+/* The kernel may still be closing the sockets of a process that has been killed and is gone: a moment later
+ * its socket is stale. */
+static int
+bind_soon (int fd, const struct sockaddr_un *address)
+{
+  for (unsigned tries = 0; bind (fd, (const struct sockaddr *) address, sizeof *address) < 0; tries++) {
+    if (errno != EADDRINUSE || tries == MOST_TRIES)
+      return -errno;
+    if (tries > 0)
+      g_usleep (PAUSE_US);
+    if (is_stale (address))
+      unlink (address->sun_path);
+  }
+  return 0;
+}
+
 int
 unix_socket_listen (const char *path, int backlog, int *listener, GError **error)
 {
@@ -34,12 +53,12 @@ unix_socket_listen (const char *path, int backlog, int *listener, GError **error
   const int fd = socket (AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
   if (fd < 0)
     return tn_fail_errno (error, TN_BLOCK_ERROR, errno, "cannot make a socket for '%s'", path);
-  if (is_stale (&address))
-    unlink (path);
-  if (bind (fd, (struct sockaddr *) &address, sizeof address) < 0 || listen (fd, backlog) < 0) {
-    const int why = errno;
+  int rc = bind_soon (fd, &address);
+  if (rc == 0 && listen (fd, backlog) < 0)
+    rc = -errno;
+  if (rc < 0) {
     close (fd);
-    return tn_fail_errno (error, TN_BLOCK_ERROR, why, "cannot listen at the socket '%s'", path);
+    return tn_fail_errno (error, TN_BLOCK_ERROR, -rc, "cannot listen at the socket '%s'", path);
   }
   *listener = fd;
   return 0;
