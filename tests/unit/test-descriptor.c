@@ -250,7 +250,7 @@ test_fields (void)
   assert_refused (sample, "package", "missing");
   sample = sample_new ();
   ((TnOption *) (void *) sample->options)->type = 55;
-  assert_refused (sample, "type 55", "wanted 1 to 8");
+  assert_refused (sample, "type 55", "wanted 1 to 9");
   sample = sample_new ();
   ((TnOption *) (void *) sample->options)->value = "much";
   assert_refused (sample, "default", "'much'");
