@@ -51,10 +51,21 @@ take_job (SshNode *node, bool reads_only)
     job = NULL;
   else if (job)
     node->first = job->next;
-  else if (!reads_only)
+  else if (!reads_only) {
     node->busy = false;
+    g_cond_signal (&node->idle);
+  }
   g_mutex_unlock (&node->lock);
   return job;
+}
+
+void
+ssh_queue_wait_idle (SshNode *node)
+{
+  g_mutex_lock (&node->lock);
+  while (node->busy)
+    g_cond_wait (&node->idle, &node->lock);
+  g_mutex_unlock (&node->lock);
 }
 
 /* ---- The link ---- */

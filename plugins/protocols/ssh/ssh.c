@@ -58,15 +58,17 @@ static void
 close_work (void *opaque)
 {
   SshNode *node = opaque;
-  ssh_link_down (&node->target, &node->link);
+  ssh_queue_wait_idle (node);
+  if (node->link.session)
+    ssh_link_down (&node->target, &node->link);
 }
 
 static void
 ssh_node_free (SshNode *node)
 {
-  if (node->link.session)
-    work_and_wait (close_work, node);
+  work_and_wait (close_work, node);
   ssh_target_clear (&node->target);
+  g_cond_clear (&node->idle);
   g_mutex_clear (&node->lock);
   g_free (node);
 }
@@ -81,6 +83,7 @@ ssh_open (TnNode *tn_node, const TnOptions *options, uint32_t flags, GError **er
   node->writable = flags & TN_OPEN_WRITE;
   node->link.fd = -1;
   g_mutex_init (&node->lock);
+  g_cond_init (&node->idle);
   int rc = ssh_target_init (&node->target, options, error);
   if (rc == 0) {
     work_and_wait (open_work, &opening);

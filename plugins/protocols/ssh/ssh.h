@@ -69,6 +69,7 @@ struct SshNode {
   GMutex lock; /* of what follows */
   SshJob *first, *last;
   bool busy;
+  GCond idle; /* it is not busy any more */
 };
 
 /* ---- connect.c ---- */
@@ -99,6 +100,8 @@ int ssh_file_set_size (const SshTarget *target, const SshLink *link, uint64_t si
 /* ---- queue.c ---- */
 
 void ssh_queue_add (SshJob *job);
+/* Waits, not in the loop's thread: the last job ends before its worker does. */
+void ssh_queue_wait_idle (SshNode *node);
 /* Runs @work with the session, in a coroutine or not. */
 int ssh_queue_run (SshNode *node, int (*work) (SshNode *node, void *opaque), void *opaque);
 
