@@ -56,6 +56,6 @@ class Daemon:
 
 def connect(path):
     sock = socket.socket(socket.AF_UNIX)
+    sock.connect(path)  # waits while the queue of the listener is full, which a socket with a timeout does not
     sock.settimeout(30)
-    sock.connect(path)
     return sock
