@@ -310,7 +310,10 @@ def test_hostile():
             with Front() as f:
                 f.negotiate()
                 table, pipes = broken_messages(f)
-                table[name]()
+                try:
+                    table[name]()
+                except ConnectionError:
+                    pass  # It hung up before the last of several messages.
                 verdict(f.closed(), f'{name}: hung up')
                 for fd in pipes:
                     os.close(fd)
