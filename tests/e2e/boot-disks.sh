@@ -25,7 +25,7 @@ for name in plain kept json keys; do tenon-img create -q -f qcow2 $name.qcow2 $(
 truncate -s 20M raw.img
 kept=$(sha256sum < kept.qcow2)
 TENON_GUEST_DIR=$guest "$src/tests/guests/mkinitrd.sh" initrd "$src/tests/guests/disks-init.sh"
-tenon -M virt-rv64 -m 192M -kernel "$guest/Image" -initrd initrd -append "console=ttyS0 quiet" -nographic \
+tenon -M virt-rv64 -m 256M -kernel "$guest/Image" -initrd initrd -append "console=ttyS0 quiet" -nographic \
   -drive file=plain.qcow2,if=none,id=p,format=qcow2,cache=writethrough -device virtio-blk-device,drive=p,serial=plain \
   -drive file=kept.qcow2,if=none,id=s,format=qcow2,snapshot=on -device virtio-blk-device,drive=s,serial=kept \
   -blockdev '{"driver": "qcow2", "node-name": "j", "file": {"driver": "file", "filename": "json.qcow2"}}' \
