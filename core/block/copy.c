@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* Copying nodes: a cursor hands out pieces, workers (coroutines) read and write them. */
 #include "copy-private.h"
+#include "block/internal.h"
 
 #include <tenon/format.h>
 
@@ -131,19 +132,22 @@ copy_write (CopyWorker *worker, TnRequestOp op, uint64_t offset, uint64_t length
   request->opaque = worker;
   worker->written = false;
   worker->self = NULL;
-  tn_node_submit (job->copy.target, request);
+  GError *error = NULL;
+  tn_node_submit_with_error (job->copy.target, request, &error);
   if (last)
     copy_pass_turn (job);
   if (!worker->written) {
     worker->self = tn_co_self ();
     tn_co_yield ();
   }
-  if (worker->result >= 0)
+  if (worker->result >= 0) {
+    g_clear_error (&error);
     return;
-  GError *error = NULL;
-  tn_fail_errno (&error, TN_BLOCK_ERROR, -worker->result,
-                 "%s: cannot write %" G_GUINT64_FORMAT " bytes at offset %" G_GUINT64_FORMAT,
-                 tn_node_filename (job->copy.target), length, offset);
+  }
+  if (!error)
+    tn_fail_errno (&error, TN_BLOCK_ERROR, -worker->result,
+                   "%s: cannot write %" G_GUINT64_FORMAT " bytes at offset %" G_GUINT64_FORMAT,
+                   tn_node_filename (job->copy.target), length, offset);
   copy_fail (job, worker->result, error);
 }
 

@@ -21,8 +21,16 @@ start_libltdl (GError **error)
   return 0;
 }
 
+/* The file name of the library that @reason says is not there, or NULL. */
+static char *
+missing_library (const char *reason)
+{
+  const char *end = strstr (reason, ": cannot open shared object file");
+  return end && !strchr (reason, '/') ? g_strndup (reason, (gsize) (end - reason)) : NULL;
+}
+
 static int
-fail_to_open (const char *path, GError **error)
+fail_to_open (const char *path, const char *package, GError **error)
 {
   /* libltdl reports the reason of the last loader that it tried; the system's own names what is missing. */
   g_autofree char *why = g_strdup (lt_dlerror ());
@@ -32,6 +40,12 @@ fail_to_open (const char *path, GError **error)
     dlclose (handle);
   if (!reason)
     reason = why ? why : "unknown reason";
+  g_autofree char *library = missing_library (reason);
+  if (library)
+    return tn_fail (error, TN_PLUGIN_ERROR, ENOEXEC,
+                    "%s: cannot load the plugin: the library %s is missing: install %s%s%s", path, library,
+                    package ? "package '" : "what the plugin's package", package ? package : "",
+                    package ? "' with all that it depends on" : " depends on");
   bool names_path = g_str_has_prefix (reason, path);
   return tn_fail (error, TN_PLUGIN_ERROR, ENOEXEC,
                   "%s%scannot load the plugin: %s: install what is missing, or "
@@ -40,7 +54,7 @@ fail_to_open (const char *path, GError **error)
 }
 
 static lt_dlhandle
-open_object (const char *path, const char *name, GError **error)
+open_object (const char *path, const char *name, const char *package, GError **error)
 {
   lt_dladvise advise;
   if (lt_dladvise_init (&advise) != 0) {
@@ -51,7 +65,7 @@ open_object (const char *path, const char *name, GError **error)
   lt_dlhandle handle = lt_dlopenadvise (path ? path : name, advise);
   lt_dladvise_destroy (&advise);
   if (!handle)
-    fail_to_open (path ? path : name, error);
+    fail_to_open (path ? path : name, package, error);
   return handle;
 }
 
@@ -68,11 +82,11 @@ adopt_from (lt_dlhandle handle, const char *file, const char *name, GError **err
 }
 
 TnDescriptor *
-tn_object_load (const char *path, const char *name, GError **error)
+tn_object_load (const char *path, const char *name, const char *package, GError **error)
 {
   if (start_libltdl (error) < 0)
     return NULL;
-  lt_dlhandle handle = open_object (path, name, error);
+  lt_dlhandle handle = open_object (path, name, package, error);
   if (!handle)
     return NULL;
   TnDescriptor *descriptor = adopt_from (handle, path ? path : name, name, error);

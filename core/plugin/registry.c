@@ -35,7 +35,7 @@ add_static (const char *name, void *opaque)
 {
   TnRegistry *registry = opaque;
   GError *why = NULL;
-  TnDescriptor *descriptor = tn_object_load (NULL, name, &why);
+  TnDescriptor *descriptor = tn_object_load (NULL, name, NULL, &why);
   if (!descriptor) {
     TnProblem *problem = g_new (TnProblem, 1);
     problem->path = g_strdup (name);
@@ -160,7 +160,7 @@ use (const TnRegistry *registry, const TnFound *found, const char *why, GError *
   if (check_before_loading (registry, found, error) < 0)
     return NULL;
   if (!known->descriptor)
-    known->descriptor = tn_object_load (known->object, known->manifest->name, error);
+    known->descriptor = tn_object_load (known->object, known->manifest->name, info->package, error);
   if (!known->descriptor)
     return NULL;
   const TnClass *class = class_of (known, info);
@@ -258,7 +258,7 @@ tn_registry_load_file (TnRegistry *registry, const char *path, GError **error)
   TnKnown *known = find_file (registry, absolute);
   if (known)
     return &known->descriptor->plugin;
-  TnDescriptor *descriptor = tn_object_load (absolute, name, error);
+  TnDescriptor *descriptor = tn_object_load (absolute, name, NULL, error);
   if (!descriptor)
     return NULL;
   known = g_new0 (TnKnown, 1);

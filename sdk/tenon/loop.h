@@ -130,6 +130,19 @@ TN_API unsigned tn_workers_limit (void);
 /** In a coroutine: runs @work on a worker thread while the coroutine waits. */
 TN_API void tn_co_work (void (*work) (void *opaque), void *opaque);
 
+/* ---- SIGPIPE ---- */
+
+/** Whether SIGPIPE was blocked in this thread. */
+typedef enum TnSigpipe { TN_SIGPIPE_WAS_OPEN = 0, TN_SIGPIPE_WAS_BLOCKED = 1 } TnSigpipe;
+
+/** Keeps SIGPIPE from the calling thread, for a library that writes to sockets without MSG_NOSIGNAL: when the
+ *  peer has gone, the signal would end the program.  The program's own way of handling it stays as it is. Two
+ *  system calls more in tn_sigpipe_restore(), none of them on worker threads, which take no signals.  Any
+ * thread. */
+TN_API TnSigpipe tn_sigpipe_block (void);
+/** Undoes tn_sigpipe_block(): a SIGPIPE that has come in between is forgotten.  The same thread. */
+TN_API void tn_sigpipe_restore (TnSigpipe before);
+
 /* ---- Coroutines ---- */
 
 typedef void (*TnCoroutineFunc) (void *opaque);

@@ -16,8 +16,8 @@ SIZE = 8 << 40
 
 
 def is_sanitized():
-    """The address sanitizer answers this, and its own memory is not what is to be measured."""
-    return 'AddressSanitizer' in run(IMG, '--version', env=dict(os.environ, ASAN_OPTIONS='help=1'))[2]
+    """A sanitizer answers this, and its own memory is not what is to be measured."""
+    return 'Sanitizer' in run(IMG, '--version', env=dict(os.environ, ASAN_OPTIONS='help=1', TSAN_OPTIONS='help=1'))[2]
 
 
 LIMIT = (512 if is_sanitized() else 64) << 10  # KiB resident

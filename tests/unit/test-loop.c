@@ -3,6 +3,7 @@
 
 #include <fcntl.h>
 #include <poll.h>
+#include <signal.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -928,6 +929,36 @@ test_quit_nested (TnLoop *loop)
   close (quitting.fd);
 }
 
+static void
+break_pipe (void)
+{
+  int ends[2];
+  g_assert_cmpint (pipe (ends), ==, 0);
+  close (ends[0]);
+  g_assert_cmpint (write (ends[1], "x", 1), ==, -1);
+  g_assert_cmpint (errno, ==, EPIPE);
+  close (ends[1]);
+}
+
+/* The default action of SIGPIPE would end this program. */
+static void
+test_sigpipe (void)
+{
+  sigset_t set;
+  g_assert_cmpint (tn_sigpipe_block (), ==, TN_SIGPIPE_WAS_OPEN);
+  break_pipe ();
+  g_assert_cmpint (tn_sigpipe_block (), ==, TN_SIGPIPE_WAS_BLOCKED);
+  break_pipe ();
+  tn_sigpipe_restore (TN_SIGPIPE_WAS_BLOCKED);
+  g_assert_cmpint (pthread_sigmask (SIG_BLOCK, NULL, &set), ==, 0);
+  g_assert_true (sigismember (&set, SIGPIPE));
+  tn_sigpipe_restore (TN_SIGPIPE_WAS_OPEN);
+  g_assert_cmpint (pthread_sigmask (SIG_BLOCK, NULL, &set), ==, 0);
+  g_assert_false (sigismember (&set, SIGPIPE));
+  g_assert_cmpint (sigpending (&set), ==, 0);
+  g_assert_false (sigismember (&set, SIGPIPE));
+}
+
 int
 main (int argc, char **argv)
 {
@@ -938,6 +969,7 @@ main (int argc, char **argv)
   add_backend_test ("loop/nested", test_nested);
   add_backend_test ("loop/current", test_current);
   add_backend_test ("loop/quit-nested", test_quit_nested);
+  g_test_add_func ("/loop/sigpipe", test_sigpipe);
   add_backend_test ("timer/order", test_timer_order);
   add_backend_test ("timer/thread", test_timer_thread);
   add_backend_test ("timer/self", test_timer_self);

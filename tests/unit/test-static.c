@@ -64,7 +64,7 @@ static void
 test_unknown (void)
 {
   g_autoptr (GError) error = NULL;
-  g_assert_null (tn_object_load (NULL, "format-absent", &error));
+  g_assert_null (tn_object_load (NULL, "format-absent", NULL, &error));
   g_assert_nonnull (strstr (error->message, "format-absent"));
 }
 

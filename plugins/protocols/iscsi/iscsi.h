@@ -127,6 +127,8 @@ int iscsi_name_read_options (IscsiClient *client, const TnOptions *options, GErr
 /* May wait; on a worker, or on a thread that may.  Fills *@unit. */
 int iscsi_session_open (IscsiClient *client, IscsiSession **session, IscsiUnit *unit, int64_t deadline,
                         GError **error);
+/* iscsi_service(), which must not end the program when the target has gone. */
+int iscsi_session_serve (IscsiSession *session, int events);
 /* Frees it; its callbacks come with SCSI_STATUS_CANCELLED. */
 void iscsi_session_free (IscsiSession *session);
 /* Says goodbye, for at most a second. */

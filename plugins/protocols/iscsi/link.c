@@ -224,7 +224,7 @@ link_serve (IscsiClient *client, short events)
   send_waiting (client);
   if (client->link == ISCSI_LINK_UP && !client->lost) {
     client->serving = true;
-    if (iscsi_service (client->session->context, events) != 0 || (events & (POLLERR | POLLHUP | POLLNVAL)))
+    if (iscsi_session_serve (client->session, events) != 0 || (events & (POLLERR | POLLHUP | POLLNVAL)))
       client->lost = true;
     client->serving = false;
     send_waiting (client);

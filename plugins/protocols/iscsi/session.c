@@ -20,6 +20,15 @@ iscsi_session_free (IscsiSession *session)
   g_free (session);
 }
 
+int
+iscsi_session_serve (IscsiSession *session, int events)
+{
+  const TnSigpipe before = tn_sigpipe_block ();
+  const int ret = iscsi_service (session->context, events);
+  tn_sigpipe_restore (before);
+  return ret;
+}
+
 /* Lets libiscsi do what it can, once.  False: the deadline has passed, or the session is lost. */
 static bool
 serve (const IscsiClient *client, IscsiSession *session, int64_t deadline)
@@ -32,7 +41,7 @@ serve (const IscsiClient *client, IscsiSession *session, int64_t deadline)
   const int ready = poll (&poller, 1, (int) MIN (left / 1000000 + 1, 100));
   if (ready < 0)
     return errno == EINTR;
-  return iscsi_service (session->context, ready ? poller.revents : 0) == 0;
+  return iscsi_session_serve (session, ready ? poller.revents : 0) == 0;
 }
 
 /* ---- Logging in ---- */
