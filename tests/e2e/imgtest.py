@@ -54,6 +54,11 @@ def img(*args):
     return run(IMG, *args)
 
 
+def is_sanitized():
+    """A sanitizer answers this; where a test measures memory, its own is not what is meant."""
+    return 'Sanitizer' in run(IMG, '--version', env=dict(os.environ, ASAN_OPTIONS='help=1', TSAN_OPTIONS='help=1'))[2]
+
+
 def write(path, data):
     with open(path, 'wb') as out:
         out.write(data)

@@ -10,14 +10,9 @@ import os
 import subprocess
 import sys
 
-from imgtest import IMG, RNG, finish, run, skip, tool, verdict, write
+from imgtest import IMG, RNG, finish, is_sanitized, run, skip, tool, verdict, write
 
 SIZE = 8 << 40
-
-
-def is_sanitized():
-    """A sanitizer answers this, and its own memory is not what is to be measured."""
-    return 'Sanitizer' in run(IMG, '--version', env=dict(os.environ, ASAN_OPTIONS='help=1', TSAN_OPTIONS='help=1'))[2]
 
 
 LIMIT = (512 if is_sanitized() else 64) << 10  # KiB resident
