@@ -79,7 +79,7 @@ pool_get (Pool *pool)
 static void
 pool_put (Pool *pool, TnCoroutine *coroutine)
 {
-  if (pool->n >= POOL_MAX || !TN_STACK_REUSABLE) {
+  if (pool->n >= POOL_MAX) {
     tn_stack_free (&coroutine->stack);
     return;
   }
@@ -193,7 +193,7 @@ tn_co_start (TnCoroutineFunc fn, void *opaque)
   coroutine->opaque = opaque;
   coroutine->ended = false;
   atomic_init (&coroutine->state, TN_CO_ACTIVE);
-  tn_stack_forget_frames (&coroutine->stack);
+  tn_stack_renew (&coroutine->stack);
   tn_context_init (&coroutine->context, tn_stack_base (&coroutine->stack), coroutine, coroutine);
   resume (coroutine);
 }

@@ -58,11 +58,22 @@ tn_stack_alloc (TnStack *stack)
 /* What ended on the stack never returned from its last functions, and what was mapped here before may have
  * been a stack, too: AddressSanitizer still sees their frames.
  */
-void
-tn_stack_forget_frames (const TnStack *stack)
+static void
+forget_frames (const TnStack *stack)
 {
 #ifdef TN_WITH_ASAN
   ASAN_UNPOISON_MEMORY_REGION (tn_stack_base (stack), stack->map_size - page_size ());
+#endif
+}
+
+void
+tn_stack_renew (TnStack *stack)
+{
+  forget_frames (stack);
+#ifdef TN_WITH_TSAN
+  /* It counts the calls of a fiber, and a coroutine never returns from its first. */
+  __tsan_destroy_fiber (stack->tsan_fiber);
+  stack->tsan_fiber = __tsan_create_fiber (0);
 #endif
 }
 
@@ -76,7 +87,7 @@ tn_stack_free (TnStack *stack)
 #ifdef TN_WITH_TSAN
   __tsan_destroy_fiber (copy.tsan_fiber);
 #endif
-  tn_stack_forget_frames (&copy);
+  forget_frames (&copy);
   munmap (copy.map, copy.map_size);
 }
 

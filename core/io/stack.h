@@ -39,8 +39,8 @@ typedef struct TnStack {
 
 /* False when there is no memory. */
 bool tn_stack_alloc (TnStack *stack);
-/* Before a stack is used for another coroutine. */
-void tn_stack_forget_frames (const TnStack *stack);
+/* Before a stack is used for another coroutine; not on that stack. */
+void tn_stack_renew (TnStack *stack);
 void tn_stack_free (TnStack *stack);
 void *tn_stack_base (const TnStack *stack);
 void *tn_stack_top (const TnStack *stack);
@@ -55,13 +55,6 @@ void tn_stack_thread_bounds (const void **base, size_t *size);
 #endif
 #ifdef TN_WITH_TSAN
 void *tn_stack_thread_fiber (void);
-#endif
-
-/* ThreadSanitizer follows calls per stack, and a coroutine never returns from its first. */
-#ifdef TN_WITH_TSAN
-#define TN_STACK_REUSABLE false
-#else
-#define TN_STACK_REUSABLE true
 #endif
 
 /* To be called just before a switch to @to (NULL: the thread's own stack); @last when the stack being
