@@ -2,6 +2,8 @@
 /* File names as users and images write them: paths, PROTOCOL:…, URIs, json:{…}. */
 #include "block/internal.h"
 
+#include <sys/stat.h>
+
 #define JSON_PREFIX "json:"
 
 static size_t
@@ -102,6 +104,31 @@ parse_protocol (const char *filename, size_t length, TnOptions **options, GError
   return 0;
 }
 
+/* Devices have drivers of their own, which the default protocol knows. */
+static bool
+is_device (const char *path)
+{
+  struct stat st;
+  return stat (path, &st) == 0 && S_ISBLK (st.st_mode);
+}
+
+static int
+parse_path (const char *path, TnOptions **options, GError **error)
+{
+  g_autoptr (TnOptions) parsed = tn_options_new ();
+  if (is_device (path)) {
+    const TnClass *class = tn_class_find (TN_KIND_PROTOCOL, TN_DEFAULT_PROTOCOL, error);
+    int rc = class ? parse_with (class, path, parsed, error) : -ENOENT;
+    if (rc < 0)
+      return rc;
+  } else {
+    tn_options_set (parsed, "driver", TN_DEFAULT_PROTOCOL);
+    tn_options_set (parsed, "filename", path);
+  }
+  *options = g_steal_pointer (&parsed);
+  return 0;
+}
+
 int
 tn_node_parse_filename (const char *filename, const char *base, TnOptions **options, GError **error)
 {
@@ -114,10 +141,7 @@ tn_node_parse_filename (const char *filename, const char *base, TnOptions **opti
   /* "file:" in front of a path is stripped, wherever that protocol comes from. */
   if (length && !g_str_has_prefix (name, TN_DEFAULT_PROTOCOL ":"))
     return parse_protocol (name, length, options, error);
-  *options = tn_options_new ();
-  tn_options_set (*options, "driver", TN_DEFAULT_PROTOCOL);
-  tn_options_set (*options, "filename", strip_default_protocol (name));
-  return 0;
+  return parse_path (strip_default_protocol (name), options, error);
 }
 
 static bool

@@ -195,7 +195,8 @@ struct TnNode {
   uint32_t flags;     /* atomic */
   uint64_t size;      /* atomic */
   TnLimits limits;
-  TnSectorCipher *cipher; /* of extents that are encrypted */
+  uint32_t logical_block, physical_block; /* of a device */
+  TnSectorCipher *cipher;                 /* of extents that are encrypted */
 
   /* Under way. */
   TnUnderway underway;

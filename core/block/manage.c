@@ -100,6 +100,24 @@ tn_node_resize (TnNode *node, uint64_t size, TnPrealloc prealloc, GError **error
   return tn_node_co_run (node, resize_main, &resize, error);
 }
 
+static int
+current_size_main (TnNode *node, void *opaque, GError **error)
+{
+  uint64_t *size = opaque;
+  while (node->is_filter && node->file)
+    node = node->file;
+  if (!node->is_format && node->protocol.get_size)
+    return tn_failure (node->protocol.get_size (node, size, error));
+  *size = tn_node_size_now (node);
+  return 0;
+}
+
+int
+tn_node_current_size (TnNode *node, uint64_t *size, GError **error)
+{
+  return tn_node_co_run (node, current_size_main, size, error);
+}
+
 /* ---- Information ---- */
 
 static int

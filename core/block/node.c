@@ -69,6 +69,15 @@ tn_node_limits (TnNode *node, TnLimits *limits)
 }
 
 void
+tn_node_block_sizes (TnNode *node, uint32_t *logical, uint32_t *physical)
+{
+  while (!node->logical_block && node->file)
+    node = node->file;
+  *logical = node->logical_block;
+  *physical = node->physical_block;
+}
+
+void
 tn_node_stats (TnNode *node, TnNodeStats *stats)
 {
   TnNodeStats now = { .size = sizeof now };
@@ -144,6 +153,13 @@ tn_node_set_limits (TnNode *node, const TnLimits *limits)
 {
   node->limits = *limits;
   node->own_limits = true;
+}
+
+void
+tn_node_set_block_sizes (TnNode *node, uint32_t logical, uint32_t physical)
+{
+  node->logical_block = logical;
+  node->physical_block = physical;
 }
 
 void

@@ -278,6 +278,14 @@ op_text (TnRequestOp op)
   return "do an unknown operation on";
 }
 
+/* A format that grows has come to the end of what cannot: a device. */
+static bool
+is_full (TnNode *node, const TnRequest *request)
+{
+  bool write = request->op == TN_REQUEST_WRITE || request->op == TN_REQUEST_WRITE_ZEROES;
+  return write && !node->is_format && (tn_node_flags_now (node) & TN_OPEN_RESIZE);
+}
+
 static int
 check_range (TnNode *node, const TnRequest *request, GError **error)
 {
@@ -286,7 +294,7 @@ check_range (TnNode *node, const TnRequest *request, GError **error)
   if (request->offset <= INT64_MAX && request->length <= INT64_MAX - request->offset
       && (beyond_ok || request->offset + request->length <= size))
     return 0;
-  return tn_fail (error, TN_BLOCK_ERROR, EINVAL,
+  return tn_fail (error, TN_BLOCK_ERROR, is_full (node, request) ? ENOSPC : EINVAL,
                   "%s: cannot %s %" G_GUINT64_FORMAT " bytes at offset %" G_GUINT64_FORMAT
                   ": the size is %" G_GUINT64_FORMAT,
                   tn_node_filename (node), op_text (request->op), request->length, request->offset, size);

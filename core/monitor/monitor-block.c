@@ -8,14 +8,20 @@
 
 /* ---- info ---- */
 
+static const char *
+describe_medium (TnNode *node)
+{
+  return tn_node_is_inserted (node, NULL) == 0 ? ", no medium" : "";
+}
+
 static void
 describe_drive (const char *id, TnDrive *drive, GString *out)
 {
   TnNode *node = tn_drive_node (drive);
   g_string_append_printf (
-      out, "%s: %s (%s%s), %" G_GUINT64_FORMAT " bytes, cache=%s, guest's write cache %s\n", id,
+      out, "%s: %s (%s%s%s), %" G_GUINT64_FORMAT " bytes, cache=%s, guest's write cache %s\n", id,
       tn_node_filename (node), tn_node_class_name (node), tn_drive_is_read_only (drive) ? ", read-only" : "",
-      tn_drive_size (drive), tn_cache_mode_name (tn_drive_cache_mode (drive)),
+      describe_medium (node), tn_drive_size (drive), tn_cache_mode_name (tn_drive_cache_mode (drive)),
       tn_drive_write_cache (drive) ? "on" : "off");
 }
 
@@ -105,4 +111,19 @@ tn_monitor_block_reopen (TnMachine *machine, const char *argument, GString *out)
     return;
   if (tn_options_parse (options, rest, NULL, &error) < 0 || tn_drive_reopen (drive, options, &error) < 0)
     say_error (out, "block_reopen", error);
+}
+
+/* With -f it is unlocked before. */
+void
+tn_monitor_eject (TnMachine *machine, const char *argument, GString *out)
+{
+  g_autoptr (GError) error = NULL;
+  const char *rest;
+  const bool force = g_str_has_prefix (argument, "-f ");
+  TnDrive *drive = find_drive (machine, force ? argument + strlen ("-f ") : argument, &rest, out);
+  if (drive == NULL)
+    return;
+  TnNode *node = tn_drive_node (drive);
+  if ((force && tn_node_lock_medium (node, false, &error) < 0) || tn_node_eject (node, true, &error) < 0)
+    say_error (out, "eject", error);
 }

@@ -11,5 +11,7 @@ void tn_monitor_info_blockstats (TnMachine *machine, GString *out);
 void tn_monitor_block_resize (TnMachine *machine, const char *argument, GString *out);
 /* "DRIVE cache=MODE,aio=ENGINE,…" */
 void tn_monitor_block_reopen (TnMachine *machine, const char *argument, GString *out);
+/* "[-f] DRIVE" */
+void tn_monitor_eject (TnMachine *machine, const char *argument, GString *out);
 
 #endif

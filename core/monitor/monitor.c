@@ -153,6 +153,12 @@ command_block_reopen (TnMonitor *monitor, const char *argument, GString *out)
   tn_monitor_block_reopen (monitor->machine, argument, out);
 }
 
+static void
+command_eject (TnMonitor *monitor, const char *argument, GString *out)
+{
+  tn_monitor_eject (monitor->machine, argument, out);
+}
+
 static void command_help (TnMonitor *monitor, const char *argument, GString *out);
 
 static const struct {
@@ -169,6 +175,7 @@ static const struct {
   { "block_resize", "DRIVE SIZE: change the size of a drive's image", command_block_resize },
   { "block_reopen", "DRIVE cache=MODE,aio=ENGINE: change how a drive is used while requests go on",
     command_block_reopen },
+  { "eject", "[-f] DRIVE: put the medium of a CD-ROM drive out (-f: though it is locked)", command_eject },
   { "quit", "end the machine at once", command_quit },
 };
 

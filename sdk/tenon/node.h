@@ -180,6 +180,10 @@ typedef struct TnLimits {
   uint64_t max_zeroes;
 } TnLimits;
 TN_API void tn_node_limits (TnNode *node, TnLimits *limits);
+/** The block sizes of the device at the bottom: what it addresses, and what it writes at a time without
+ * reading first.  A guest or a client that keeps to them is served best; nobody has to.  0: there is none, or
+ * it is not known. */
+TN_API void tn_node_block_sizes (TnNode *node, uint32_t *logical, uint32_t *physical);
 
 /** What `info` shows. */
 typedef struct TnInfo {
@@ -247,6 +251,22 @@ TN_API int64_t tn_node_copy_range (TnNode *from, uint64_t from_offset, TnNode *t
 TN_API int64_t tn_node_share_range (TnNode *from, uint64_t from_offset, TnNode *to, uint64_t to_offset,
                                     uint64_t length, GError **error);
 
+/* ---- Media ---- */
+
+/*
+ * For drives whose medium can be taken out; asked of the first node from @node downwards whose class can do
+ * it. -ENOTSUP: there is none.  A node keeps the size that it was opened with: another medium is opened anew.
+ */
+
+/** Whether there is a medium: 1 or 0.  1 also where none can be taken out. */
+TN_API int tn_node_is_inserted (TnNode *node, GError **error);
+/** Whether it was exchanged since this was asked last: 1 or 0. */
+TN_API int tn_node_medium_changed (TnNode *node, GError **error);
+/** Puts the medium out, or (@open false) draws the tray in. */
+TN_API int tn_node_eject (TnNode *node, bool open, GError **error);
+/** Keeps it from being taken out by hand, or no longer. */
+TN_API int tn_node_lock_medium (TnNode *node, bool locked, GError **error);
+
 /* ---- Breakpoints ---- */
 
 typedef enum TnBreakAction {
@@ -301,6 +321,9 @@ typedef enum TnPrealloc {
 } TnPrealloc;
 
 TN_API int tn_node_resize (TnNode *node, uint64_t size, TnPrealloc prealloc, GError **error);
+/** The size that the storage of a protocol or filter node has now: somebody else may have resized a device.
+ * The node keeps its own until tn_node_resize(). */
+TN_API int tn_node_current_size (TnNode *node, uint64_t *size, GError **error);
 
 /**
  * Creates an image: the options hold `driver` (a format or protocol), `size`, the class's create options, and
@@ -436,6 +459,8 @@ TN_API void tn_node_set_always_packed (TnNode *node, bool always);
 TN_API bool tn_node_always_packed (TnNode *node);
 /** Called by open(): limits of this node's own requests. */
 TN_API void tn_node_set_limits (TnNode *node, const TnLimits *limits);
+/** Called by open(): see tn_node_block_sizes(). */
+TN_API void tn_node_set_block_sizes (TnNode *node, uint32_t logical, uint32_t physical);
 /** The map changed other than by commit and unmap through the core: extents made before are stale. */
 TN_API void tn_node_bump_generation (TnNode *node);
 

@@ -62,7 +62,8 @@ typedef struct TnProtocolOps {
   uint32_t instance_size;
   uint32_t reserved;
 
-  /** Turns the part of a file name behind `NAME:` (or a URI) into options.  Default: { filename = text }. */
+  /** Turns the part of a file name behind `NAME:` (or a URI) into options.  Default: { filename = text }. May
+   * set `driver` to another class that is the one for this name. */
   int (*parse_filename) (const char *text, TnOptions *options, GError **error);
   /** Opens; sets limits with tn_node_set_limits() and size with tn_node_set_size(). */
   int (*open) (TnNode *node, const TnOptions *options, uint32_t flags, GError **error);
@@ -83,7 +84,8 @@ typedef struct TnProtocolOps {
   int (*zero) (TnNode *node, uint64_t offset, uint64_t length, uint32_t flags, GError **error);
   int (*trim) (TnNode *node, uint64_t offset, uint64_t length, GError **error);
 
-  /** Current size, when it can change behind our back; NULL: what open() said. */
+  /** The size that the storage has now, when it can change behind our back; NULL: the node's.  See
+   * tn_node_current_size(). */
   int (*get_size) (TnNode *node, uint64_t *size, GError **error);
   int (*resize) (TnNode *node, uint64_t size, TnPrealloc prealloc, GError **error);
   /** Where data and holes are: kind DATA or ZERO, source NULL.  NULL: all data.  May wait (coroutine),
@@ -110,8 +112,19 @@ typedef struct TnProtocolOps {
   /** See tn_node_breakpoint().  Any thread. */
   int (*breakpoint) (TnNode *node, uint32_t action, const char *event, const char *tag, GError **error);
   /** The name of the node, from its options, for messages and `info`: short, such as parse_filename() takes,
-   * and without any credentials.  g_free() it; NULL: the core makes one of all options.  NULL here: likewise. */
+   * and without any credentials.  g_free() it; NULL: the core makes one of all options.  NULL here: likewise.
+   */
   char *(*filename) (const TnOptions *options);
+
+  /** For storage whose medium can be taken out; all NULL: it cannot.  Coroutine.  Whether there is a medium:
+   * 1 or 0. */
+  int (*is_inserted) (TnNode *node, GError **error);
+  /** Whether it was exchanged since this was asked last (or since open()): 1 or 0. */
+  int (*medium_changed) (TnNode *node, GError **error);
+  /** Puts the medium out, or (@open false) draws the tray in. */
+  int (*eject) (TnNode *node, bool open, GError **error);
+  /** Keeps it from being taken out by hand, or no longer. */
+  int (*lock_medium) (TnNode *node, bool locked, GError **error);
 } TnProtocolOps;
 
 #endif

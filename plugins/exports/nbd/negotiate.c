@@ -122,11 +122,13 @@ static void
 reply_block_size (NbdConnection *c, uint32_t option, const NbdExport *export)
 {
   TnLimits limits;
+  uint32_t logical, physical;
   uint8_t entry[14];
   tn_drive_limits (export->drive, &limits);
+  tn_node_block_sizes (tn_drive_node (export->drive), &logical, &physical);
   tn_store_be16 (entry, NBD_INFO_BLOCK_SIZE);
   tn_store_be32 (entry + 2, 1);
-  tn_store_be32 (entry + 6, MAX (limits.request_alignment, 4096));
+  tn_store_be32 (entry + 6, MAX (MAX (limits.request_alignment, physical), 4096));
   tn_store_be32 (entry + 10, NBD_MAX_PAYLOAD);
   nbd_option_reply (c, option, NBD_REP_INFO, entry, sizeof entry);
 }

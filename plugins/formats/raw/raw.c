@@ -100,10 +100,27 @@ raw_unmap (TnNode *node, uint64_t offset, uint64_t length, uint32_t flags, GErro
                                (flags & TN_UNMAP_RELEASE) != 0 ? TN_REQUEST_MAY_UNMAP : 0, error);
 }
 
+/* A device that is large enough agrees to any size, and stays as it is. */
+static int
+raw_check_resized (TnNode *file, uint64_t wanted, GError **error)
+{
+  uint64_t size = wanted;
+  int r = tn_node_current_size (file, &size, error);
+
+  if (r < 0 || size == wanted)
+    return r;
+  tn_node_resize (file, size, TN_PREALLOC_OFF, NULL);
+  return tn_fail (error, TN_BLOCK_ERROR, ENOTSUP,
+                  "Cannot resize '%s' to %" G_GUINT64_FORMAT " bytes: it is a device of %" G_GUINT64_FORMAT
+                  ", and can have no other size",
+                  tn_node_filename (file), wanted, size);
+}
+
 static int
 raw_resize (TnNode *node, uint64_t size, TnPrealloc prealloc, GError **error)
 {
   RawState *s = tn_node_state (node);
+  int r;
 
   if (s->sized)
     return tn_fail (error, TN_BLOCK_ERROR, ENOTSUP,
@@ -112,7 +129,8 @@ raw_resize (TnNode *node, uint64_t size, TnPrealloc prealloc, GError **error)
     return tn_fail (error, TN_BLOCK_ERROR, EINVAL,
                     "Disk size too big: '%s' can't have %" G_GUINT64_FORMAT " bytes", tn_node_filename (node),
                     size);
-  return tn_node_resize (s->file, s->offset + size, prealloc, error);
+  r = tn_node_resize (s->file, s->offset + size, prealloc, error);
+  return r < 0 ? r : raw_check_resized (s->file, s->offset + size, error);
 }
 
 static TnPrealloc
