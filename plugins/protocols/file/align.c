@@ -6,7 +6,6 @@
 #include <limits.h>
 #include <linux/fs.h>
 #include <linux/stat.h>
-#include <sys/ioctl.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -39,11 +38,12 @@ file_alignment_from_statx (int fd, uint32_t *request, uint32_t *memory)
 }
 
 static bool
-file_alignment_from_device (int fd, uint32_t *request, uint32_t *memory)
+file_alignment_from_device (const FileState *s, uint32_t *request, uint32_t *memory)
 {
-  int sector;
+  int sector = 0;
 
-  if (ioctl (fd, BLKSSZGET, &sector) < 0 || sector <= 0 || !file_is_power_of_two ((unsigned) sector))
+  if (!s->block_device || s->host->control (s->fd, BLKSSZGET, &sector) < 0 || sector <= 0
+      || !file_is_power_of_two ((unsigned) sector))
     return false;
   *request = (uint32_t) sector;
   *memory = (uint32_t) MAX (sector, 512);
@@ -74,21 +74,21 @@ file_alignment_by_trial (int fd, uint32_t *request, uint32_t *memory)
 }
 
 int
-file_probe_limits (int fd, const char *filename, bool direct, TnLimits *limits, GError **error)
+file_probe_limits (FileState *s, bool direct, TnLimits *limits, GError **error)
 {
   uint32_t request = FILE_SAFE_ALIGNMENT, memory = FILE_SAFE_ALIGNMENT;
 
   *limits = (TnLimits){ .request_alignment = 1, .memory_alignment = 1, .max_iov = IOV_MAX };
   if (!direct)
     return 0;
-  if (!file_alignment_from_statx (fd, &request, &memory)
-      && !file_alignment_from_device (fd, &request, &memory)
-      && !file_alignment_by_trial (fd, &request, &memory))
+  if (!file_alignment_from_statx (s->fd, &request, &memory)
+      && !file_alignment_from_device (s, &request, &memory)
+      && !file_alignment_by_trial (s->fd, &request, &memory))
     request = memory = FILE_SAFE_ALIGNMENT;
   if (request > FILE_MAX_ALIGNMENT || memory > FILE_MAX_ALIGNMENT)
     return tn_fail (error, TN_BLOCK_ERROR, EINVAL,
                     "'%s' needs O_DIRECT requests of %u bytes, more than is supported: use cache.direct=off",
-                    filename, MAX (request, memory));
+                    s->filename, MAX (request, memory));
   limits->request_alignment = request;
   limits->memory_alignment = memory;
   return 0;

@@ -10,12 +10,6 @@
 
 #define FILE_FILL_CHUNK (1u << 20)
 
-int
-file_device_size (int fd, uint64_t *size)
-{
-  return ioctl (fd, BLKGETSIZE64, size) < 0 ? -errno : 0;
-}
-
 /* Extends the file by written zeroes, the surest way to have the space. */
 static int
 file_write_zeroes_to (int fd, uint64_t from, uint64_t to)
@@ -93,23 +87,6 @@ typedef struct FileResize {
   int result;
 } FileResize;
 
-static int
-file_resize_device (FileState *s, uint64_t size, GError **error)
-{
-  uint64_t actual;
-  int r = file_device_size (s->fd, &actual);
-
-  if (r < 0)
-    return tn_fail_errno (error, TN_BLOCK_ERROR, -r, "Could not get the size of '%s'", s->filename);
-  if (size > actual)
-    return tn_fail (error, TN_BLOCK_ERROR, EINVAL,
-                    "Device '%s' has %" G_GUINT64_FORMAT " bytes and can't be resized to %" G_GUINT64_FORMAT
-                    ": resize the device itself first",
-                    s->filename, actual, size);
-  __atomic_store_n (&s->size, actual, __ATOMIC_RELAXED);
-  return 0;
-}
-
 static void
 file_resize_work (void *opaque)
 {
@@ -117,10 +94,6 @@ file_resize_work (void *opaque)
   FileState *s = job->state;
   struct stat st;
 
-  if (s->block_device) {
-    job->result = file_resize_device (s, job->size, job->error);
-    return;
-  }
   if (fstat (s->fd, &st) < 0) {
     job->result =
         tn_fail_errno (job->error, TN_BLOCK_ERROR, errno, "Could not get the size of '%s'", s->filename);
@@ -203,39 +176,19 @@ file_apply_hints (FileCreate *job, int fd)
   (void) ioctl (fd, FS_IOC_FSSETXATTR, &attributes);
 }
 
-static int
-file_prepare_device (FileCreate *job, int fd)
-{
-  uint64_t actual;
-  char zeroes[512] = { 0 };
-  int r = file_device_size (fd, &actual);
-
-  if (r < 0)
-    return tn_fail_errno (job->error, TN_BLOCK_ERROR, -r, "Could not get the size of '%s'", job->filename);
-  if (actual < job->size)
-    return tn_fail (job->error, TN_BLOCK_ERROR, ENOSPC,
-                    "Device '%s' has %" G_GUINT64_FORMAT " bytes, too few for %" G_GUINT64_FORMAT,
-                    job->filename, actual, job->size);
-  /* What was there before must not be recognised as an image any more. */
-  if (actual >= sizeof zeroes && pwrite (fd, zeroes, sizeof zeroes, 0) != (ssize_t) sizeof zeroes)
-    return tn_fail_errno (job->error, TN_BLOCK_ERROR, errno, "Could not clear the first sector of '%s'",
-                          job->filename);
-  return 0;
-}
-
 /* Nobody may be writing to what is about to be emptied, nor rely on what it holds. */
-static int
-file_lock_for_create (FileCreate *job, int fd)
+int
+file_lock_for_create (const TnOptions *options, int fd, GError **error)
 {
-  if (g_strcmp0 (tn_options_get (job->options, "locking"), "off") == 0)
+  if (g_strcmp0 (tn_options_get (options, "locking"), "off") == 0)
     return 0;
   g_autoptr (GError) why = NULL;
-  int r = file_lock (fd, job->filename, 0, 0, TN_PERM_WRITE | TN_PERM_RESIZE, TN_PERM_WRITE | TN_PERM_RESIZE,
-                     &why);
+  int r = file_lock (fd, tn_options_get (options, "filename"), 0, 0, TN_PERM_WRITE | TN_PERM_RESIZE,
+                     TN_PERM_WRITE | TN_PERM_RESIZE, &why);
 
   if (r == 0 || r != -EAGAIN)
     return 0; /* a file system without locks */
-  g_propagate_error (job->error, g_steal_pointer (&why));
+  g_propagate_error (error, g_steal_pointer (&why));
   return r;
 }
 
@@ -246,12 +199,12 @@ file_fill_new (FileCreate *job, int fd)
 
   if (fstat (fd, &st) < 0)
     return tn_fail_errno (job->error, TN_BLOCK_ERROR, errno, "Could not look at '%s'", job->filename);
-  if (S_ISBLK (st.st_mode))
-    return file_prepare_device (job, fd);
   if (!S_ISREG (st.st_mode))
-    return tn_fail (job->error, TN_BLOCK_ERROR, EINVAL,
-                    "'%s' exists and is neither a regular file nor a block device: choose another name",
-                    job->filename);
+    return tn_fail (
+        job->error, TN_BLOCK_ERROR, EINVAL,
+        "'%s' exists and is not a regular file: choose another name (a block device is for driver "
+        "'host_device')",
+        job->filename);
   if (st.st_size > 0 && ftruncate (fd, 0) < 0)
     return tn_fail_errno (job->error, TN_BLOCK_ERROR, errno, "Could not empty '%s'", job->filename);
   file_apply_hints (job, fd);
@@ -268,7 +221,7 @@ file_create_work (void *opaque)
     job->result = fd;
     return;
   }
-  job->result = file_lock_for_create (job, fd);
+  job->result = file_lock_for_create (job->options, fd, job->error);
   if (job->result == 0)
     job->result = file_fill_new (job, fd);
   if (job->result < 0 && job->made)

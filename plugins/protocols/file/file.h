@@ -1,8 +1,12 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * The "file" protocol: what its parts share.
+ * The "file" protocol and those of devices: what their parts share.
  *
- *   file.c     class, opening, properties, submit()
+ *   file.c     class "file", properties, submit()
+ *   open.c     opening and closing
+ *   device.c   class "host_device": block devices; device-create.c: new images on them
+ *   cdrom.c    class "host_cdrom"
+ *   host.c     what is asked of the kernel about devices
  *   rw.c       reads, writes and flushes
  *   zero.c     write-zeroes and discard
  *   map.c      data and holes
@@ -21,6 +25,8 @@
 
 #include <tenon/protocol.h>
 
+#include "host.h"
+
 /** What the file system turned out not to support; found once, remembered while the file is open. */
 typedef enum FileLacks {
   FILE_LACKS_PUNCH = 1 << 0,
@@ -32,11 +38,15 @@ typedef enum FileLacks {
   FILE_LACKS_CLONE = 1 << 6
 } FileLacks;
 
+/** What a class opens. */
+typedef enum FileKind { FILE_REGULAR, FILE_DEVICE, FILE_CDROM } FileKind;
+
 typedef struct FileState {
   int fd; /* the number never changes while open: reopen() replaces what stands behind it */
   uint8_t engine;
-  bool in_memory; /* on tmpfs, with an engine that would only use a thread of the kernel */
-  bool block_device;
+  uint8_t kind;      /* FileKind */
+  bool in_memory;    /* on tmpfs, with an engine that would only use a thread of the kernel */
+  bool block_device; /* of any kind */
   bool locks;
   bool lock_required;   /* locking=on: a file system without locks is an error */
   bool direct;          /* atomic */
@@ -49,6 +59,7 @@ typedef struct FileState {
   GMutex map_lock;
   uint64_t data_start, data_end; /* the last run of data that map() found */
   bool sought_from_start;        /* map() has looked how far the data at the beginning reaches */
+  const FileHost *host;
   char *filename;
 } FileState;
 
@@ -98,6 +109,19 @@ file_grown_to (FileState *s, uint64_t end)
 /** Runs @work where it may block: on a worker inside a coroutine, else right here. */
 void file_blocking (void (*work) (void *opaque), void *opaque);
 
+/* file.c */
+extern const char *const file_aio_choices[];
+extern const char *const file_locking_choices[];
+void file_submit (TnNode *node, TnRequest *request);
+int file_allocated (TnNode *node, uint64_t *bytes, GError **error);
+
+/* open.c */
+int file_open_as (TnNode *node, const TnOptions *options, FileKind kind, const FileHost *host, uint32_t flags,
+                  GError **error);
+int file_close (TnNode *node, GError **error);
+/** What requests have to keep to, with (@direct) or without O_DIRECT. */
+int file_limits (FileState *s, bool direct, TnLimits *limits, GError **error);
+
 /* rw.c */
 void file_rw_start (FileState *s, TnRequest *request, uint8_t opcode);
 void file_flush_start (FileState *s, TnRequest *request);
@@ -119,8 +143,8 @@ int file_map (TnNode *node, uint64_t offset, uint64_t length, uint32_t flags, Tn
 void file_map_forget (FileState *s);
 
 /* align.c */
-/** Finds the alignment that @fd needs, opened with (@direct) or without O_DIRECT. */
-int file_probe_limits (int fd, const char *filename, bool direct, TnLimits *limits, GError **error);
+/** Finds the alignment of requests with (@direct) or without O_DIRECT. */
+int file_probe_limits (FileState *s, bool direct, TnLimits *limits, GError **error);
 
 /* lock.c */
 /** Every permission there is. */
@@ -145,7 +169,30 @@ char *file_find_holder (int fd, uint64_t byte);
 int file_create (const TnOptions *options, uint64_t size, GError **error);
 int file_remove (const TnOptions *options, GError **error);
 int file_resize (TnNode *node, uint64_t size, TnPrealloc prealloc, GError **error);
-int file_device_size (int fd, uint64_t *size);
+/** Takes the locks of who empties the file that @options name, open as @fd. */
+int file_lock_for_create (const TnOptions *options, int fd, GError **error);
+
+/* device.c */
+extern const TnClass file_device_class;
+/** The driver for the device called @path; NULL: it is no block device. */
+const char *file_device_driver (const FileHost *host, const char *path);
+int file_device_size (const FileHost *host, int fd, uint64_t *size);
+/** Learns the size; refuses to write where that can't be. */
+int file_device_begin (FileState *s, uint32_t flags, GError **error);
+int file_device_check_writable (const FileHost *host, int fd, const char *filename, GError **error);
+/** What the device says of discards. */
+void file_device_limits (FileState *s, TnLimits *limits);
+void file_device_tell_blocks (TnNode *node, FileState *s);
+int file_device_get_size (TnNode *node, uint64_t *size, GError **error);
+char *file_device_filename (const TnOptions *options);
+
+/* device-create.c */
+int file_device_create (const TnOptions *options, uint64_t size, GError **error);
+int file_device_resize (TnNode *node, uint64_t size, TnPrealloc prealloc, GError **error);
+
+/* cdrom.c */
+extern const TnClass file_cdrom_class;
+int file_cdrom_begin (FileState *s, uint32_t flags, GError **error);
 
 /* copy.c */
 int64_t file_share_range (TnNode *from, uint64_t from_offset, TnNode *to, uint64_t to_offset, uint64_t length,

@@ -82,6 +82,11 @@ file_reopen (TnNode *node, const TnOptions *options, uint32_t flags, GError **er
     r = tn_fail (error, TN_BLOCK_ERROR, EINVAL,
                  "'%s' uses aio=native, which needs cache.direct=on: choose another aio with it",
                  s->filename);
+  if (r == 0 && s->kind == FILE_CDROM && access == O_RDWR)
+    r = tn_fail (error, TN_BLOCK_ERROR, EROFS, "Drive '%s' can't be written to: leave it read-only",
+                 s->filename);
+  if (r == 0 && s->kind == FILE_DEVICE && access == O_RDWR)
+    r = file_device_check_writable (s->host, s->fd, s->filename, error);
   if (r < 0)
     return r;
   if ((now & O_ACCMODE) != access)
@@ -90,7 +95,7 @@ file_reopen (TnNode *node, const TnOptions *options, uint32_t flags, GError **er
     r = file_switch_direct (s, now, direct, error);
   if (r < 0)
     return r;
-  r = file_probe_limits (s->fd, s->filename, direct, &limits, error);
+  r = file_limits (s, direct, &limits, error);
   if (r < 0)
     return r;
   tn_node_set_limits (node, &limits);

@@ -90,6 +90,11 @@ file_short_read (FileOp *op, uint64_t moved)
   uint32_t alignment = __atomic_load_n (&s->alignment, __ATOMIC_RELAXED);
 
   op->moved += moved;
+  /* A device that became smaller: what was there is gone, which is not the same as zeroes. */
+  if (moved == 0 && s->block_device) {
+    file_op_finish (op, -EIO);
+    return;
+  }
   /* With O_DIRECT only the end of the file ends a read inside a block. */
   if (moved == 0 || (direct && moved % alignment != 0)) {
     file_zero_fill (op->request, op->moved);
@@ -241,6 +246,11 @@ file_pread (TnNode *node, void *buffer, uint64_t length, uint64_t offset, GError
                             "Could not read %" G_GUINT64_FORMAT " bytes at offset %" G_GUINT64_FORMAT
                             " of '%s'",
                             length, offset, s->filename);
+    if (n == 0 && s->block_device)
+      return tn_fail (error, TN_BLOCK_ERROR, EIO,
+                      "Could not read at offset %" G_GUINT64_FORMAT
+                      " of '%s': the device has become smaller; open it anew",
+                      offset + moved, s->filename);
     moved += (uint64_t) n;
     if (n == 0 || (s->direct && (uint64_t) n % s->alignment != 0))
       break;

@@ -8,7 +8,6 @@
 #include <fcntl.h>
 #include <linux/falloc.h>
 #include <linux/fs.h>
-#include <sys/ioctl.h>
 
 typedef enum FileStep {
   FILE_STEP_PUNCH,       /* give the space back; what is left reads as zeroes */
@@ -45,6 +44,8 @@ file_step_applies (FileOp *op, FileStep step)
   FileState *s = op->state;
   TnRequest *request = op->request;
   bool inside = request->offset + request->length <= file_size (s);
+  /* Where a device has no way of its own, the kernel writes the zeroes out. */
+  bool may_be_slow = (request->flags & TN_REQUEST_NO_FALLBACK) == 0;
 
   if (step == FILE_STEP_ZERO_END || step == FILE_STEP_DISCARD_END || file_lacks (s, file_steps[step].needs))
     return false;
@@ -52,7 +53,7 @@ file_step_applies (FileOp *op, FileStep step)
   case FILE_STEP_PUNCH:
     return inside && (request->flags & TN_REQUEST_MAY_UNMAP) != 0;
   case FILE_STEP_ZERO_RANGE:
-    return true;
+    return !s->block_device || may_be_slow;
   case FILE_STEP_APPEND:
     return !s->block_device && request->offset >= file_size (s);
   case FILE_STEP_PUNCH_FIRST:
@@ -61,6 +62,8 @@ file_step_applies (FileOp *op, FileStep step)
     return false;
   case FILE_STEP_DISCARD_PUNCH:
     return !s->block_device;
+  case FILE_STEP_ZEROOUT:
+    return s->block_device && may_be_slow;
   default:
     return s->block_device;
   }
@@ -73,7 +76,7 @@ file_ioctl_work (void *opaque)
   uint64_t range[2] = { op->request->offset, op->request->length };
   unsigned long what = op->step == FILE_STEP_ZEROOUT ? BLKZEROOUT : BLKDISCARD;
 
-  op->result = ioctl (op->fd.fd, what, range) < 0 ? -errno : 0;
+  op->result = MIN (op->state->host->control (op->fd.fd, what, range), 0);
 }
 
 static void
@@ -142,6 +145,7 @@ file_step_done (FileOp *op, int64_t result)
     return;
   case -EOPNOTSUPP:
   case -ENOSYS:
+  case -ENODEV: /* fallocate(2) on block devices, before Linux 4.9 */
   case -ENOTTY:
     file_set_lacks (op->state, file_steps[op->step].needs);
     /* The hole that PUNCH_FIRST made reads as zeroes, which is all that was asked. */
@@ -153,6 +157,7 @@ file_step_done (FileOp *op, int64_t result)
     break;
   case -EINVAL:
   case -EPERM:
+  case -EBUSY: /* a device that is mounted, or part of another: it can be written to all the same */
     /* This range or this file cannot; another one may. */
     break;
   default:

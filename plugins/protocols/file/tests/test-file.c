@@ -38,7 +38,7 @@ test_options (const char *path, const Mode *mode)
 {
   TnOptions *options = tn_options_new ();
 
-  tn_options_set (options, "driver", "file");
+  tn_options_set (options, "driver", g_str_has_prefix (path, "/dev/") ? "host_device" : "file");
   tn_options_set (options, "filename", path);
   if (mode != NULL && mode->aio != NULL)
     tn_options_set (options, "aio", mode->aio);
