@@ -30,6 +30,7 @@ parse_numbers (Convert *convert, GError **error)
     return tn_fail (error, TN_OPTION_ERROR, EINVAL,
                     "--sparse must be a multiple of 512 up to %u, or 0 to allocate everything", MAX_SPARSE);
   copy->parallel = parallel;
+  convert->target.unmap = copy->sparse > 0;
   return 0;
 }
 

@@ -40,6 +40,7 @@ typedef struct ImgTarget {
   bool late_flush; /* flushes are left out until the end */
   bool resumable;  /* they are not: what has been flushed is to be relied upon */
   bool keep;       /* not removed when the command fails */
+  bool unmap;      /* zeroes over what is there already may give its space back */
   CliCache cache;
   TnOptions *secrets; /* that it was made with and is opened with */
   bool stream; /* goes to standard output (stream.h): raw as it is read, else from the temporary file */

@@ -5,6 +5,13 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+static bool
+is_regular (const char *name)
+{
+  struct stat st;
+  return stat (name, &st) == 0 && S_ISREG (st.st_mode);
+}
+
 static int
 open_target (ImgTarget *target, const TnOptions *more, GError **error)
 {
@@ -13,6 +20,9 @@ open_target (ImgTarget *target, const TnOptions *more, GError **error)
   target->late_flush = target->made && !target->resumable && !(flags & TN_OPEN_NO_FLUSH);
   if (target->late_flush)
     flags |= TN_OPEN_NO_FLUSH;
+  /* A new file may have been preallocated. */
+  if (target->unmap && !(target->made && is_regular (target->name)))
+    flags |= TN_OPEN_UNMAP;
   return cli_open_as (target->args, target->name, target->image_opts, target->format, more, flags,
                       &target->node, error);
 }
@@ -103,9 +113,8 @@ img_target_seal (const ImgTarget *target, bool anew, GError **error)
 bool
 img_target_is_zero (const ImgTarget *target)
 {
-  struct stat st;
   /* What else could be behind the name (a block device) keeps its old contents. */
-  if (!target->made || stat (target->name, &st) < 0 || !S_ISREG (st.st_mode))
+  if (!target->made || !is_regular (target->name))
     return false;
   /* A new encrypted disk may hold noise. */
   TnStatus status;
