@@ -7,12 +7,17 @@
 
 #include "io/sandbox.h"
 
+#include <asm/ioctls.h>
+#include <asm/termbits.h>
 #include <linux/audit.h>
+#include <linux/blkzoned.h>
+#include <linux/cdrom.h>
 #include <linux/filter.h>
+#include <linux/fs.h>
 #include <linux/seccomp.h>
+#include <linux/sockios.h>
 #include <sched.h>
 #include <stddef.h>
-#include <sys/ioctl.h>
 #include <sys/prctl.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -28,7 +33,7 @@
 #ifdef NATIVE_ARCH
 
 #define X32_CALLS 0x40000000u /* on x86-64: the same calls by other numbers */
-#define MOST_RULES 256
+#define MOST_RULES 320
 
 static const int refused_calls[] = {
   /* Other programs and processes. */
@@ -107,6 +112,37 @@ static const int refused_calls[] = {
 #endif
 };
 
+/* What may be asked of a descriptor by ioctl(2). */
+static const uint32_t allowed_controls[] = {
+  /* Whether it is a terminal, and of which width. */
+  TCGETS,
+  TCGETS2,
+  TIOCGWINSZ,
+  /* Files: shared extents, attributes. */
+  FICLONERANGE,
+  FS_IOC_GETFLAGS,
+  FS_IOC_SETFLAGS,
+  FS_IOC_FSGETXATTR,
+  FS_IOC_FSSETXATTR,
+  /* Block devices: what they are, zeroes, discards. */
+  BLKGETSIZE64,
+  BLKSSZGET,
+  BLKPBSZGET,
+  BLKROGET,
+  BLKGETZONESZ,
+  BLKDISCARD,
+  BLKZEROOUT,
+  /* CD-ROM drives: what is in them. */
+  CDROM_DRIVE_STATUS,
+  CDROM_MEDIA_CHANGED,
+};
+
+/* What waits in a socket, and network interfaces: libraries ask for these. */
+static const uint32_t socket_controls[] = {
+  FIONREAD,     FIONBIO,     SIOCGIFINDEX, SIOCGIFNAME, SIOCGIFCONF,
+  SIOCGIFFLAGS, SIOCGIFADDR, SIOCGIFMTU,   SIOCOUTQ,    SIOCATMARK,
+};
+
 static const int socket_calls[] = { SYS_socket, SYS_socketpair, SYS_connect, SYS_bind,
                                     SYS_listen, SYS_accept,     SYS_accept4 };
 
@@ -168,6 +204,30 @@ refuse_by_argument (Filter *filter, int call, unsigned index, uint16_t test, uin
 }
 
 static void
+allow_controls (Filter *filter, const uint32_t *controls, size_t n)
+{
+  for (size_t i = 0; i < n; i++) {
+    put (filter, BPF_JMP | BPF_JEQ | BPF_K, controls[i], 0, 1);
+    answer (filter, SECCOMP_RET_ALLOW);
+  }
+}
+
+/* Of ioctl() all but what is listed is refused. */
+static void
+refuse_controls (Filter *filter, bool sockets)
+{
+  size_t n = G_N_ELEMENTS (allowed_controls) + (sockets ? G_N_ELEMENTS (socket_controls) : 0);
+  put (filter, BPF_JMP | BPF_JEQ | BPF_K, SYS_ioctl, 0, (uint8_t) (2 * n + 2));
+  load (filter, argument (1));
+  allow_controls (filter, allowed_controls, G_N_ELEMENTS (allowed_controls));
+  if (sockets)
+    allow_controls (filter, socket_controls, G_N_ELEMENTS (socket_controls));
+  refuse (filter);
+}
+
+G_STATIC_ASSERT (2 * (G_N_ELEMENTS (allowed_controls) + G_N_ELEMENTS (socket_controls)) + 2 <= UINT8_MAX);
+
+static void
 build (Filter *filter, bool sockets)
 {
   load (filter, offsetof (struct seccomp_data, arch));
@@ -183,7 +243,7 @@ build (Filter *filter, bool sockets)
   refuse_by_argument (filter, SYS_kill, 0, BPF_JEQ, self, false);
   refuse_by_argument (filter, SYS_tgkill, 0, BPF_JEQ, self, false);
   refuse_by_argument (filter, SYS_clone, 0, BPF_JSET, CLONE_THREAD, false);
-  refuse_by_argument (filter, SYS_ioctl, 1, BPF_JEQ, TIOCSTI, true);
+  refuse_controls (filter, sockets);
   /* Its flags are in memory, where a filter cannot look; the C library then takes clone(). */
   put (filter, BPF_JMP | BPF_JEQ | BPF_K, SYS_clone3, 0, 1);
   answer (filter, SECCOMP_RET_ERRNO | ENOSYS);
@@ -193,7 +253,11 @@ build (Filter *filter, bool sockets)
   answer (filter, SECCOMP_RET_ALLOW);
 }
 
-G_STATIC_ASSERT (2 * (G_N_ELEMENTS (refused_calls) + G_N_ELEMENTS (socket_calls)) + 40 < MOST_RULES);
+G_STATIC_ASSERT (2
+                         * (G_N_ELEMENTS (refused_calls) + G_N_ELEMENTS (socket_calls)
+                            + G_N_ELEMENTS (allowed_controls) + G_N_ELEMENTS (socket_controls))
+                     + 40
+                 < MOST_RULES);
 
 int
 tn_syscall_filter_install (bool sockets, GError **error)

@@ -70,6 +70,20 @@ def test_calls(folder):
     verdict('it worked' in text, 'a signal to itself is allowed', text)
 
 
+def test_controls(folder):
+    """Of what can be asked by ioctl(), what images have a use for reaches the kernel (which knows no such thing of standard
+    output); nothing else does."""
+    for what in ('ioctl-size', 'ioctl-zeroes', 'ioctl-medium'):
+        text = attempt(what, 'map', folder)
+        verdict(f'{what}: ENOTTY' in text, f'{what} reaches the kernel', text)
+    for what in ('flush', 'partitions', 'read-ahead', 'writable', 'eject', 'door', 'scsi', 'type', 'interface', 'freeze'):
+        for at in ('open', 'worker'):
+            text = attempt('ioctl-' + what, at, folder)
+            verdict(f'ioctl-{what}: EPERM' in text, f'ioctl-{what}, at={at}: refused', text)
+    text = attempt('ioctl-eject', 'map', folder, '--no-sandbox')
+    verdict('ioctl-eject: ENOTTY' in text, 'ioctl-eject reaches the kernel with --no-sandbox', text)
+
+
 def test_files(folder):
     """What is refused once all files are open."""
     other = os.path.join(folder, 'other')
@@ -123,6 +137,7 @@ def main():
             with open(name, 'wb') as f:
                 f.write(os.urandom(size // 2) + bytes(size - size // 2))
         test_calls(folder)
+        test_controls(folder)
         if has_landlock():
             test_files(folder)
         else:
