@@ -5,6 +5,7 @@
 #include "sandbox.h"
 
 #include <tenon/plugin.h>
+#include <tenon/secret.h>
 
 #include <malloc.h>
 
@@ -28,6 +29,7 @@ finish (CliArgs *args, int status)
   if (args->out)
     g_string_free (args->out, TRUE);
   cli_args_clear (args);
+  tn_secrets_clear ();
   return status;
 }
 

@@ -10,6 +10,8 @@
 
 #include <sys/signalfd.h>
 
+#include <tenon/secret.h>
+
 #include "build.h"
 #include "list.h"
 #include "options.h"
@@ -158,6 +160,7 @@ main (int argc, char **argv)
   if (r == 0)
     r = act (&args, &status, &error);
   tenon_args_clear (&args);
+  tn_secrets_clear ();
   if (r < 0) {
     fflush (stdout);
     fprintf (stderr, "tenon: %s\n", error != NULL ? error->message : "failed");
