@@ -14,7 +14,7 @@ struct TnTlsCredentials {
   int references; /* atomic */
   const TnTlsOps *ops;
   void *inner;
-  bool needs_hostname;
+  bool needs_hostname, proves_names;
 };
 
 struct TnTls {
@@ -153,8 +153,9 @@ tn_tls_credentials_get (const char *id, TnTlsEnd end, TnTlsCredentials **credent
   }
   TnTlsCredentials *made = g_new (TnTlsCredentials, 1);
   *made = (TnTlsCredentials){ .references = 1, .ops = ops, .inner = inner };
-  made->needs_hostname =
-      end == TN_TLS_CLIENT && strcmp (type, "x509") == 0 && tn_options_bool (options, "verify-peer");
+  const bool verified = strcmp (type, "x509") == 0 && tn_options_bool (options, "verify-peer");
+  made->needs_hostname = verified && end == TN_TLS_CLIENT;
+  made->proves_names = verified && end == TN_TLS_SERVER && ops->peer_name;
   *credentials = made;
   return 0;
 }
@@ -179,6 +180,12 @@ bool
 tn_tls_credentials_need_hostname (const TnTlsCredentials *credentials)
 {
   return credentials->needs_hostname;
+}
+
+bool
+tn_tls_credentials_prove_names (const TnTlsCredentials *credentials)
+{
+  return credentials->proves_names;
 }
 
 /* ---- Connections ---- */
@@ -217,6 +224,20 @@ bool
 tn_tls_pending (TnTls *tls)
 {
   return tls->credentials->ops->pending (tls->inner);
+}
+
+int
+tn_tls_peer_name (TnTls *tls, char **name, GError **error)
+{
+  *name = NULL;
+  return tls->credentials->ops->peer_name ? tls->credentials->ops->peer_name (tls->inner, name, error) : 0;
+}
+
+void
+tn_tls_refuse (TnTls *tls)
+{
+  if (tls->credentials->ops->refuse)
+    tls->credentials->ops->refuse (tls->inner);
 }
 
 void

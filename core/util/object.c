@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* What users define with --object, other than secrets. */
+#include <tenon/json.h>
 #include <tenon/object.h>
 #include <tenon/secret.h>
 
@@ -46,9 +47,34 @@ keep (const char *kind, TnOptions *options, GError **error)
   return rc;
 }
 
+/* Of JSON, which may hold a secret, nothing is taken but the kind. */
+static int
+find_kind (TnJsonType type, const char *name, const char *value, void *opaque, GError **error)
+{
+  char **kind = opaque;
+  if (type == TN_JSON_STRING && g_strcmp0 (name, "qom-type") == 0 && !*kind)
+    *kind = g_strdup (value);
+  return 0;
+}
+
+static int
+define_json (char *text, GError **error)
+{
+  g_autofree char *kind = NULL;
+  g_autoptr (TnOptions) options = tn_options_new ();
+  int rc = tn_json_read (text, find_kind, &kind, error);
+  if (rc || !is_kept (kind))
+    return rc ? rc : tn_secret_define_object (text, error);
+  rc = tn_options_parse_json (options, text, error);
+  tn_options_set (options, "qom-type", NULL);
+  return rc ? rc : keep (kind, options, error);
+}
+
 int
 tn_object_define (char *text, GError **error)
 {
+  if (*text == '{')
+    return define_json (text, error);
   size_t length = strcspn (text, ",");
   g_autofree char *kind = g_strndup (text, length);
   if (!is_kept (kind))

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* Secrets by id.  Users refer to them from anywhere, so there is one set per process, as with nodes' names.
  */
+#include <tenon/authz.h>
 #include <tenon/cipher.h>
 #include <tenon/secret.h>
 #include <tenon/tls.h>
@@ -201,11 +202,12 @@ tn_secret_define (const TnOptions *options, GError **error)
 }
 
 static int
-define_credentials (TnOptions *options, GError **error)
+define_other (TnOptions *options, GError **error)
 {
   g_autofree char *type = g_strdup (tn_options_get (options, "qom-type"));
   tn_options_set (options, "qom-type", NULL);
-  return tn_tls_define (type, options, error);
+  return g_str_has_prefix (type, "authz-") ? tn_authz_define (type, options, error)
+                                           : tn_tls_define (type, options, error);
 }
 
 int
@@ -214,21 +216,17 @@ tn_secret_define_object (char *text, GError **error)
   if (!*text)
     return 0;
   g_autoptr (TnOptions) options = tn_options_new ();
-  int rc = tn_options_parse (options, text, "qom-type", error);
+  int rc = *text == '{' ? tn_options_parse_json (options, text, error)
+                        : tn_options_parse (options, text, "qom-type", error);
   if (rc)
     return rc;
   const char *type = tn_options_get (options, "qom-type");
-  if (type && g_str_has_prefix (type, "tls-creds-"))
-    return define_credentials (options, error);
-  if (type && g_str_has_prefix (type, "authz-"))
-    return tn_fail (
-        error, TN_OPTION_ERROR, ENOTSUP,
-        "--object '%s' is not supported: with verify-peer=on, whoever has a certificate of the CA is let in",
-        type);
+  if (type && (g_str_has_prefix (type, "tls-creds-") || g_str_has_prefix (type, "authz-")))
+    return define_other (options, error);
   if (g_strcmp0 (type, "secret") != 0)
     return tn_fail (error, TN_OPTION_ERROR, ENOTSUP,
-                    "--object '%s' is not supported; 'secret', 'tls-creds-x509', 'tls-creds-psk' and "
-                    "'throttle-group' are",
+                    "--object '%s' is not supported; 'secret', 'tls-creds-x509', 'tls-creds-psk', "
+                    "'authz-simple', 'authz-list', 'authz-listfile' and 'throttle-group' are",
                     type ? type : "");
   tn_options_set (options, "qom-type", NULL);
   rc = tn_secret_define (options, error);

@@ -18,7 +18,7 @@
 #include <tenon/plugin.h>
 
 #define TN_EXPORT_MAJOR 1
-#define TN_EXPORT_MINOR 0
+#define TN_EXPORT_MINOR 1
 
 /** What several exports of one class share. */
 typedef struct TnExportServer TnExportServer;
@@ -57,7 +57,8 @@ typedef enum TnExportEvent {
   TN_EXPORT_CONNECTED = 1,    /**< a peer is connected */
   TN_EXPORT_ATTACHED = 2,     /**< it has chosen an export */
   TN_EXPORT_DISCONNECTED = 3, /**< it is gone */
-  TN_EXPORT_PEER_ERROR = 4    /**< it broke the protocol; `text` says how */
+  TN_EXPORT_PEER_ERROR = 4,   /**< it broke the protocol; `text` says how */
+  TN_EXPORT_REFUSED = 5       /**< since 1.1: it may not come in; `text` says who and why, to be logged */
 } TnExportEvent;
 
 typedef struct TnExportNotice {

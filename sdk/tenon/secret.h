@@ -16,8 +16,9 @@ typedef struct TnSecret TnSecret;
 /** Defines a secret from `id`, `file` or `data`, and `format` (raw, base64).  Defining the same again is
  *  allowed, another one of that id is not. */
 TN_API int tn_secret_define (const TnOptions *options, GError **error);
-/** The same from the value of `--object`: `secret,id=…`.  So are credentials for TLS (`tls-creds-x509`, `tls-creds-psk`:
- * tenon/tls.h); other kinds of object are refused.  Wipes @text
+/** The same from the value of `--object`: `secret,id=…`, or a JSON object.  So are credentials for TLS
+ * (`tls-creds-x509`, `tls-creds-psk`: tenon/tls.h) and lists of names (`authz-…`: tenon/authz.h); other kinds
+ * of object are refused.  Wipes @text
  * when the secret is written in it, so that it goes from the process list; an empty text defines nothing. */
 TN_API int tn_secret_define_object (char *text, GError **error);
 /** Forgets and wipes every secret.  Copies stay valid. */

@@ -15,7 +15,7 @@
 /* ---- What plugins provide ---- */
 
 #define TN_TLS_MAJOR 1
-#define TN_TLS_MINOR 0
+#define TN_TLS_MINOR 1
 
 /** Which end of a connection. */
 typedef enum TnTlsEnd { TN_TLS_CLIENT = 1, TN_TLS_SERVER = 2 } TnTlsEnd;
@@ -41,6 +41,11 @@ typedef struct TnTlsOps {
   bool (*pending) (void *session);
   /** Says goodbye when that needs no waiting, and frees the session. */
   void (*end) (void *session);
+  /** Since 1.1, after the handshake: the name in the certificate of the other side, a distinguished name as
+   * GnuTLS writes it, or NULL where no certificate was asked for; g_free() it. */
+  int (*peer_name) (void *session, char **name, GError **error);
+  /** Since 1.1: tells the other side, as far as that needs no waiting, that it may not come in. */
+  void (*refuse) (void *session);
 } TnTlsOps;
 
 /* ---- Credentials ---- */
@@ -62,6 +67,9 @@ G_DEFINE_AUTOPTR_CLEANUP_FUNC (TnTlsCredentials, tn_tls_credentials_unref)
 /** Whether a client that uses them needs to know the server's name: it checks certificates. */
 TN_API bool tn_tls_credentials_need_hostname (const TnTlsCredentials *credentials);
 
+/** Whether whoever connects has proved a name by a certificate. */
+TN_API bool tn_tls_credentials_prove_names (const TnTlsCredentials *credentials);
+
 /* ---- Connections: see TnTlsOps ---- */
 
 TN_API int tn_tls_begin (TnTlsCredentials *credentials, int fd, const char *hostname, TnTls **tls,
@@ -70,6 +78,8 @@ TN_API int tn_tls_handshake (TnTls *tls, short *events, GError **error);
 TN_API ssize_t tn_tls_receive (TnTls *tls, const struct iovec *iov, unsigned n);
 TN_API ssize_t tn_tls_send (TnTls *tls, const struct iovec *iov, unsigned n);
 TN_API bool tn_tls_pending (TnTls *tls);
+TN_API int tn_tls_peer_name (TnTls *tls, char **name, GError **error);
+TN_API void tn_tls_refuse (TnTls *tls);
 TN_API void tn_tls_end (TnTls *tls);
 
 #endif

@@ -342,6 +342,59 @@ def test_list():
 if not shutil.which('nbdinfo') or not shutil.which('qemu-img'):
     skip('tenon-nbd', 'libnbd-bin and qemu-utils are needed')
     finish()
+# ---- Block devices of the kernel ----
+
+def free_device():
+    """A device of the kernel's driver that nobody has connected, and why there is none."""
+    if os.geteuid() != 0:
+        return None, 'this takes root'
+    if not os.path.exists('/dev/nbd0'):
+        return None, "the kernel's driver is not there: modprobe nbd"
+    for number in range(16):
+        size = f'/sys/block/nbd{number}/size'
+        if os.path.exists(f'/dev/nbd{number}') and os.path.exists(size) and int(read(size)) == 0:
+            try:
+                os.close(os.open(f'/dev/nbd{number}', os.O_RDWR))
+                return f'/dev/nbd{number}', ''
+            except OSError as error:
+                return None, str(error)
+    return None, 'every device is in use'
+
+
+def test_device():
+    """-c and -d; what they ask of the kernel is in tests/unit/test-nbd-device.c."""
+    write('c.raw', pattern(MIB))
+    for args, what in ((('-c', '/dev/null', 'c.raw'), 'no block device'), (('-c', '/nowhere/nbd0', 'c.raw'), 'modprobe nbd'),
+                       (('-d', '/nowhere/nbd0'), 'modprobe nbd'), (('-d',), 'one device'),
+                       (('-c', '/dev/nbd0', '-d', '/dev/nbd0'), 'one device'), (('-c', '/dev/nbd0'), 'an image is needed'),
+                       (('-c', '/dev/nbd0', 'c.raw', 'c.raw'), 'one image'), (('-c', '/dev/nbd0', '-k', 's', 'c.raw'), '--socket'),
+                       (('-c', '/dev/nbd0', '-p', '1', 'c.raw'), '--port'), (('-c', '/dev/nbd0', '-t', 'c.raw'), '--persistent'),
+                       (('-c', '/dev/nbd0', '--tls-creds=x', 'c.raw'), '--tls-creds')):
+        status, _, text = run(NBD, '-f', 'raw', *args)
+        verdict(status == 1 and what in text and text.count('\n') == 1, f'refused: {" ".join(args)}', text)
+    device, why = free_device()
+    if not device:
+        skip('a block device of the kernel', why)
+        return
+    status, _, text = run(NBD, '-f', 'raw', '--pid-file', 'c.pid', '-c', device, 'c.raw')
+    verdict(status == 0 and not text, '-c goes to the background once the device stands', text)
+    verdict(not difference(read(device), read('c.raw')), 'the device reads as the image')
+    data = RNG.randbytes(65536)
+    fd = os.open(device, os.O_RDWR)
+    os.pwrite(fd, data, 131072)
+    os.fsync(fd)
+    os.close(fd)
+    status, _, text = run(NBD, '-f', 'raw', '-v', '-c', device, 'c.raw')
+    verdict(status == 1 and 'connected already' in text, 'a device that is in use is refused', text)
+    status, out, text = run(NBD, '-d', device)
+    verdict(status == 0 and out.decode() == f'{device} disconnected\n', '-d', text)
+    pid, end = int(read('c.pid')), time.monotonic() + 60
+    while os.path.exists(f'/proc/{pid}') and time.monotonic() < end:
+        time.sleep(0.02)
+    verdict(not os.path.exists(f'/proc/{pid}'), 'then the server ends')
+    verdict(read('c.raw')[131072:131072 + 65536] == data, 'the image holds what the device was given')
+
+
 test_negotiation()
 for mode in ((False, False), (False, True), (True, True)):
     exercise(*mode)
@@ -352,4 +405,5 @@ test_tools()
 test_command_line()
 test_list()
 test_tcp_and_activation()
+test_device()
 finish()

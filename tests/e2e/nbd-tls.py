@@ -2,67 +2,20 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """NBD through TLS: our server with clients of others and ours, our client with servers of others, certificates and shared keys,
 and everything that has to be refused: strangers, wrong names, wrong keys, going without TLS."""
-import json
 import os
 import shutil
 import socket
 
-from imgtest import RNG, difference, finish, img, read, run, skip, verdict, write
+from imgtest import RNG, difference, finish, img, read, run, skip, verdict
 from nbdtest import ABORT, EXPORT_NAME, GO, LIST, NBD, STARTTLS, STRUCTURED, Client, Server
+from nbdtls import PATH, make_disk, make_keys, name, psk, x509
 
 MIB = 1 << 20
 TLS_REQUIRED = 1 << 31 | 5
-PATH = os.path.abspath('socket')
-
-
-# ---- Keys ----
-
-def make_keys():
-    for ca in 'ca', 'stranger':
-        os.makedirs(ca, exist_ok=True)
-        run('certtool', '--generate-privkey', '--ecc', '--outfile', f'{ca}/key.pem')
-        write('template', f'cn = {ca}\nca\ncert_signing_key\nexpiration_days = 2\n'.encode())
-        run('certtool', '--generate-self-signed', '--load-privkey', f'{ca}/key.pem', '--template', 'template',
-            '--outfile', f'{ca}/ca-cert.pem')
-        for end, use in ('server', 'tls_www_server\ndns_name = localhost\nip_address = 127.0.0.1'), ('client', 'tls_www_client'):
-            run('certtool', '--generate-privkey', '--ecc', '--outfile', f'{ca}/{end}-key.pem')
-            write('template', f'cn = {end}\n{use}\nsigning_key\nexpiration_days = 2\n'.encode())
-            run('certtool', '--generate-certificate', '--load-ca-certificate', f'{ca}/ca-cert.pem', '--load-ca-privkey',
-                f'{ca}/key.pem', '--load-privkey', f'{ca}/{end}-key.pem', '--template', 'template', '--outfile',
-                f'{ca}/{end}-cert.pem')
-    os.makedirs('none', exist_ok=True)  # trusts the CA, and has no certificate
-    shutil.copy('ca/ca-cert.pem', 'none')
-    for folder in 'psk', 'otherpsk':
-        os.makedirs(folder, exist_ok=True)
-        write(f'{folder}/keys.psk', f'someone:{RNG.randbytes(16).hex()}\nqemu:{RNG.randbytes(32).hex()}\n'.encode())
-
-
-def x509(folder='ca', end='client', **more):
-    options = ''.join(f',{key.replace("_", "-")}={value}' for key, value in more.items())
-    return '--object', f'tls-creds-x509,id=t,dir={os.path.abspath(folder)},endpoint={end}{options}'
-
-
-def psk(folder='psk', end='client', user=None):
-    return '--object', f'tls-creds-psk,id=t,dir={os.path.abspath(folder)},endpoint={end}' + (f',username={user}' if user else '')
-
-
-def name(tls=True, hostname='localhost'):
-    file = {'driver': 'nbd', 'server': {'type': 'unix', 'path': PATH}}
-    if tls:
-        file['tls-creds'] = 't'
-    if hostname and tls:
-        file['tls-hostname'] = hostname
-    return 'json:' + json.dumps({'driver': 'raw', 'file': file})
 
 
 def ours(*args):
     return Server(NBD, '-t', '-e', '8', '-k', PATH, '-f', 'raw', *args, 'disk.raw', path=PATH)
-
-
-def make_disk():
-    data = RNG.randbytes(3 * MIB) + bytes(2 * MIB) + RNG.randbytes(MIB)
-    write('disk.raw', data)
-    return data
 
 
 def copies(what, *creds, source=None, data=None):
@@ -191,7 +144,7 @@ def test_refusals():
     for args, text in ((('--tls-creds=t',), "'t'"), ((*x509(), '--tls-creds=t'), 'other end'),
                        ((*x509('missing', 'server'), '--tls-creds=t'), 'ca-cert.pem'),
                        (('--object', 'tls-creds-x509,id=t'), 'dir'), (('--object', 'tls-creds-anon,id=t,dir=.'), 'not supported'),
-                       (('--object', 'authz-simple,id=a,identity=me'), 'not supported'), (('--tls-authz=a',), 'not supported')):
+                       (('--tls-authz=a',), 'tls-creds')):
         status, _, why = run(NBD, '-k', PATH, '-f', 'raw', *args, 'disk.raw')
         verdict(status == 1 and text in why and why.count('\n') == 1, f'refused: {" ".join(args)[:50]}', why)
     status, _, why = img('info', 'nbds+unix:///?socket=' + PATH)

@@ -36,12 +36,30 @@ use_passed (const CliArgs *args, unsigned count, TnOptions *options, GError **er
   return 0;
 }
 
+/* The kernel gets a connection of its own. */
+int
+nbd_check_device (const CliArgs *args, GError **error)
+{
+  static const char *const others[] = { "socket", "port", "bind", "tls-creds", "tls-authz", "persistent" };
+  if (!cli_text (args, "connect"))
+    return 0;
+  for (size_t i = 0; i < G_N_ELEMENTS (others); i++)
+    if (cli_flag (args, others[i]))
+      return tn_fail (error, TN_OPTION_ERROR, EINVAL,
+                      "--connect does not go together with --%s: the device is the only client", others[i]);
+  if (args->n_words != 1)
+    return tn_fail (error, TN_OPTION_ERROR, EINVAL, "--connect takes one image, not %u", args->n_words);
+  return 0;
+}
+
 int
 nbd_address (const CliArgs *args, TnOptions *options, GError **error)
 {
   const char *path = cli_text (args, "socket"), *host = cli_text (args, "bind");
   uint64_t port = 10809;
   unsigned passed;
+  if (cli_text (args, "connect"))
+    return 0;
   int rc = passed_sockets (&passed, error);
   if (rc < 0 || passed)
     return rc < 0 ? rc : use_passed (args, passed, options, error);

@@ -6,9 +6,11 @@
 int
 nbd_prepare (CliArgs *args)
 {
-  const bool wanted = cli_flag (args, "fork");
+  const bool device = cli_text (args, "connect") && !cli_flag (args, "verbose"),
+             wanted = cli_flag (args, "fork") || device;
   if (wanted && g_getenv ("LISTEN_PID")) {
-    cli_error (args, "--fork does not go together with a socket that the service manager has opened");
+    cli_error (args, "%s does not go together with a socket that the service manager has opened",
+               device ? "--connect" : "--fork");
     return EXIT_FAILURE;
   }
   return cli_background (args, wanted);

@@ -147,7 +147,9 @@ ask (const TnOptions *options, Listing *listing, GError **error)
   int rc = nbd_address_credentials (options, &credentials, error);
   if (rc < 0)
     return rc;
-  const NbdTalk talk = { &channel, deadline, NULL, credentials, nbd_address_hostname (options) };
+  const NbdTalk talk = {
+    .channel = &channel, .deadline = deadline, .tls = credentials, .hostname = nbd_address_hostname (options)
+  };
   rc = nbd_address_connect (options, &channel, deadline, NULL, error);
   if (rc < 0) {
     g_prefix_error (error, "cannot connect to the %s: ", server);

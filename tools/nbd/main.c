@@ -33,10 +33,18 @@ static const CliOption nbd_options[] = {
   { "pid-file", 0, "PATH", "write the process's number there once clients can connect", NULL },
   { "handshake-limit", 0, "SECONDS", "how long a client may take to choose an export (default: 10; 0: any)",
     NULL },
+  { "connect", 'c', "DEV",
+    "connect a block device of the kernel, such as /dev/nbd0, to the image; goes to the background unless -v "
+    "is given",
+    NULL },
+  { "disconnect", 'd', NULL, "disconnect the block device that is named in place of an image", NULL },
   { "list", 'L', NULL, "show what the server at -k, or -b and -p, exports", NULL },
   { "tls-creds", 0, "ID", "credentials for TLS: id of an --object tls-creds-x509 or tls-creds-psk", NULL },
   { "tls-hostname", 0, "NAME", "with --list: name that the server's certificate has to bear", NULL },
-  { "tls-authz", 0, "ID", "not supported", NULL },
+  { "tls-authz", 0, "ID",
+    "which clients may come in, by the names in their certificates: id of an --object authz-simple, "
+    "authz-list or authz-listfile",
+    NULL },
   { "verbose", 'v', NULL, "tell of clients that come and go", NULL },
   { 0 },
 };
@@ -44,6 +52,8 @@ static const CliOption nbd_options[] = {
 static int
 nbd_run (CliArgs *args)
 {
+  if (cli_flag (args, "disconnect"))
+    return nbd_disconnect (args);
   return cli_flag (args, "list") ? nbd_list (args) : nbd_serve (args);
 }
 
@@ -56,6 +66,9 @@ static const CliCommand nbd_self = {
   .options = nbd_options,
   .details =
       "The server ends with the last client unless -t is given, and at SIGINT, SIGTERM or SIGHUP.\n"
+      "With -c the kernel is its only client: whoever opens the device uses the image.  That takes root's "
+      "rights\n"
+      "and the kernel's driver ('modprobe nbd').  The server ends when the device is disconnected (-d).\n"
       "A socket that a service manager has opened (LISTEN_PID, LISTEN_FDS) is used when there is one.\n",
   .run = nbd_run,
   .prepare = nbd_prepare,

@@ -10,6 +10,8 @@
 
 /* Runs until a signal, or until the last client has gone. */
 int nbd_serve (CliArgs *args);
+/* -d: ends the connection of a device. */
+int nbd_disconnect (CliArgs *args);
 
 /* ---- list.c ---- */
 
@@ -23,7 +25,9 @@ bool nbd_is_read_only (const CliArgs *args);
 
 /* ---- address.c ---- */
 
-/* Where to listen, as options of the server. */
+/* Whether the rest of the command line goes together with -c. */
+int nbd_check_device (const CliArgs *args, GError **error);
+/* Where to listen, as options of the server; nowhere with -c. */
 int nbd_address (const CliArgs *args, TnOptions *options, GError **error);
 
 /* ---- background.c ---- */

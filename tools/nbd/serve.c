@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include "device.h"
 #include "nbd.h"
 #include "sandbox.h"
 #include "service.h"
@@ -9,6 +10,8 @@ typedef struct Service {
   bool persistent, verbose;
   int signals;
   TnExportServer *server;
+  NbdAttachment *device; /* -c */
+  int status;
   unsigned n;
   TnDrive **drives;
   TnExport **exports;
@@ -22,12 +25,64 @@ noticed (const TnExportNotice *notice, void *opaque)
   static const char *const events[] = { "?", "connected", "chose an export", "disconnected",
                                         "broke the protocol" };
   Service *service = opaque;
-  if (service->verbose)
+  if (notice->event == TN_EXPORT_REFUSED)
+    cli_error (service->args, "client refused: %s", notice->text);
+  else if (service->verbose)
     cli_error (service->args, "client %s%s%s (%u connected)", events[MIN (notice->event, 4)],
                notice->text ? ": " : "", notice->text ? notice->text : "", notice->connections);
   if (notice->event == TN_EXPORT_DISCONNECTED && notice->attached && notice->connections == 0
       && !service->persistent)
     tn_loop_quit (service->loop);
+}
+
+/* ---- A device of the kernel ---- */
+
+static void
+device_ended (const char *why, void *opaque)
+{
+  Service *service = opaque;
+  if (why) {
+    cli_error (service->args, "%s", why);
+    service->status = EXIT_FAILURE;
+  }
+  tn_loop_quit (service->loop);
+}
+
+/* Before there is a server: it gets its end of the connection. */
+static int
+open_device (Service *service, TnOptions *options, GError **error)
+{
+  const char *path = cli_text (service->args, "connect");
+  int fd;
+  if (!path)
+    return 0;
+  const int rc = nbd_attach_new (&nbd_device_kernel, path, &service->device, &fd, error);
+  if (rc == 0)
+    tn_options_set_uint (options, "peer-fd", (uint64_t) fd);
+  return rc;
+}
+
+static int
+start_device (Service *service, GError **error)
+{
+  const char *name = cli_text (service->args, "export-name");
+  return service->device ? nbd_attach_start (service->device, name ? name : "", device_ended, service, error)
+                         : 0;
+}
+
+int
+nbd_disconnect (CliArgs *args)
+{
+  GError *error = NULL;
+  int rc = 0;
+  if (args->n_words != 1 || cli_text (args, "connect"))
+    rc = tn_fail (&error, TN_OPTION_ERROR, EINVAL, "--disconnect takes one device, such as /dev/nbd0");
+  else
+    rc = nbd_device_disconnect (&nbd_device_kernel, args->words[0], &error);
+  if (rc < 0)
+    return cli_fail (args, EXIT_FAILURE, &error);
+  cli_print (args, "%s disconnected\n", args->words[0]);
+  return EXIT_SUCCESS;
 }
 
 /* ---- Beginning and end ---- */
@@ -42,16 +97,16 @@ start_server (Service *service, GError **error)
     rc = cli_uint (service->args, "handshake-limit", 0, 100000, &seconds, error);
   if (rc == 0)
     rc = nbd_address (service->args, options, error);
+  if (rc == 0)
+    rc = open_device (service, options, error);
   if (rc < 0)
     return rc;
-  if (cli_text (service->args, "tls-authz"))
-    return tn_fail (
-        error, TN_OPTION_ERROR, ENOTSUP,
-        "--tls-authz is not supported: with verify-peer=on, whoever has a certificate of the CA is let in");
   if (cli_text (service->args, "tls-hostname"))
     return tn_fail (error, TN_OPTION_ERROR, EINVAL, "--tls-hostname is for --list");
   if (cli_text (service->args, "tls-creds"))
     tn_options_set (options, "tls-creds", cli_text (service->args, "tls-creds"));
+  if (cli_text (service->args, "tls-authz"))
+    tn_options_set (options, "tls-authz", cli_text (service->args, "tls-authz"));
   tn_options_set_uint (options, "max-connections", most);
   tn_options_set_uint (options, "handshake-max-seconds", seconds);
   rc = tn_export_server_new ("nbd", options, &service->server, error);
@@ -95,7 +150,9 @@ add_export (Service *service, unsigned index, GError **error)
 static int
 start (Service *service, GError **error)
 {
-  int rc = cli_catch_signals (service->loop, &service->signals, error);
+  int rc = nbd_check_device (service->args, error);
+  if (rc == 0)
+    rc = cli_catch_signals (service->loop, &service->signals, error);
   if (rc == 0)
     rc = cli_define_objects (service->args, error);
   for (unsigned i = 0; i < service->n && rc == 0; i++)
@@ -104,6 +161,8 @@ start (Service *service, GError **error)
     rc = start_server (service, error);
   for (unsigned i = 0; i < service->n && rc == 0; i++)
     rc = add_export (service, i, error);
+  if (rc == 0)
+    rc = start_device (service, error);
   if (rc == 0)
     rc = nbd_started (service->args, error);
   if (rc == 0)
@@ -116,6 +175,7 @@ static int
 stop (Service *service, GError **error)
 {
   int rc = 0;
+  nbd_attach_free (service->device);
   tn_export_server_free (service->server);
   for (unsigned i = 0; i < service->n; i++) {
     if (service->drives[i] && rc == 0 && !nbd_is_read_only (service->args))
@@ -149,6 +209,7 @@ nbd_serve (CliArgs *args)
     status = cli_fail (args, EXIT_FAILURE, &error);
   else
     tn_loop_run (service.loop);
+  status = status ? status : service.status;
   if (stop (&service, &error) < 0)
     status = cli_fail (args, EXIT_FAILURE, &error);
   return status;

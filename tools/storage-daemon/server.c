@@ -34,6 +34,14 @@ flatten_address (TnOptions *options, GError **error)
   return 0;
 }
 
+static void
+noticed (const TnExportNotice *notice, void *opaque)
+{
+  const Daemon *daemon = opaque;
+  if (notice->event == TN_EXPORT_REFUSED)
+    cli_warning (daemon->args, "NBD server: client refused: %s", notice->text);
+}
+
 int
 daemon_nbd_start (Daemon *daemon, TnOptions *options, GError **error)
 {
@@ -45,7 +53,11 @@ daemon_nbd_start (Daemon *daemon, TnOptions *options, GError **error)
   const char *path = tn_options_get (options, "addr.path");
   g_autofree char *folder = path ? g_path_get_dirname (path) : NULL;
   rc = folder ? tn_sandbox_keep (folder, TN_SANDBOX_REMOVE, error) : 0;
-  return rc < 0 ? rc : tn_export_server_new ("nbd", options, &daemon->nbd, error);
+  if (rc == 0)
+    rc = tn_export_server_new ("nbd", options, &daemon->nbd, error);
+  if (rc == 0)
+    tn_export_server_on_event (daemon->nbd, noticed, daemon);
+  return rc;
 }
 
 int

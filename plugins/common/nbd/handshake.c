@@ -310,7 +310,7 @@ nbd_handshake (const NbdTalk *talk, const char *name, const char *bitmap, NbdOff
   int rc = greet (talk, &fixed, &no_zeroes, error);
   if (rc == 0)
     rc = start_tls (talk, fixed, answer, error);
-  if (rc == 0 && fixed)
+  if (rc == 0 && fixed && !talk->simple)
     rc = agree_on_replies (talk, offer, answer, error);
   if (rc == 0 && bitmap && !offer->structured)
     rc = tn_fail (error, TN_BLOCK_ERROR, ENOTSUP, "it has no metadata contexts such as '%s'", bitmap);

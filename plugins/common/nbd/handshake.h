@@ -13,6 +13,7 @@ typedef struct NbdTalk {
   const int *cancel;
   TnTlsCredentials *tls; /* or NULL: without */
   const char *hostname;  /* of the server, for its certificate */
+  bool simple;           /* no other kind of replies is asked for */
 } NbdTalk;
 
 /* What the server has agreed to. */

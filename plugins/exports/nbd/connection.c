@@ -68,8 +68,8 @@ free_if_unused (NbdConnection *c)
   g_free (c);
 }
 
-void
-nbd_connection_drop (NbdConnection *c, const char *why)
+static void
+drop (NbdConnection *c, TnExportEvent event, const char *why)
 {
   if (c->dead)
     return;
@@ -81,10 +81,22 @@ nbd_connection_drop (NbdConnection *c, const char *why)
   nbd_channel_close (&c->channel);
   c->server->n_connections--;
   if (why)
-    notify (c, TN_EXPORT_PEER_ERROR, why);
+    notify (c, event, why);
   notify (c, TN_EXPORT_DISCONNECTED, NULL);
   if (!c->server->closing)
     nbd_listen_update (c->server);
+}
+
+void
+nbd_connection_drop (NbdConnection *c, const char *why)
+{
+  drop (c, TN_EXPORT_PEER_ERROR, why);
+}
+
+void
+nbd_connection_refuse (NbdConnection *c, const char *why)
+{
+  drop (c, TN_EXPORT_REFUSED, why);
 }
 
 /* ---- Receiving ---- */

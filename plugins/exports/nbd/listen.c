@@ -16,6 +16,8 @@
 #define BACKLOG 128
 /* Connections taken at a time. */
 #define ACCEPT_BATCH 16
+/* Bytes; the kernel doubles it, and cuts it to net.core.wmem_max. */
+#define SOCKET_BUFFER (2 << 20)
 #define PAUSE_NS INT64_C (100000000)
 
 /* ---- Accepting ---- */
@@ -39,20 +41,33 @@ pause_accepting (NbdServer *server)
 }
 
 static void
+prepare_socket (int fd)
+{
+  const int on = 1, large = SOCKET_BUFFER;
+  struct sockaddr_storage address;
+  socklen_t length = sizeof address;
+  /* Fails on sockets that are not TCP, where nothing waits anyhow. */
+  setsockopt (fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
+  setsockopt (fd, SOL_SOCKET, SO_KEEPALIVE, &on, sizeof on);
+  /* TCP finds its own size.  What a Unix socket has room for leaves in one call. */
+  if (getsockname (fd, (struct sockaddr *) &address, &length) == 0 && address.ss_family == AF_UNIX) {
+    setsockopt (fd, SOL_SOCKET, SO_SNDBUF, &large, sizeof large);
+    setsockopt (fd, SOL_SOCKET, SO_RCVBUF, &large, sizeof large);
+  }
+}
+
+static void
 accept_ready (int fd, short events, void *opaque)
 {
   NbdServer *server = opaque;
   for (unsigned i = 0; i < ACCEPT_BATCH && server->n_connections < server->max_connections; i++) {
     const int client = accept4 (fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
-    const int on = 1;
     if (client < 0) {
       if (errno == EMFILE || errno == ENFILE || errno == ENOBUFS || errno == ENOMEM)
         pause_accepting (server);
       break;
     }
-    /* Fails on sockets that are not TCP, where nothing waits anyhow. */
-    setsockopt (client, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
-    setsockopt (client, SOL_SOCKET, SO_KEEPALIVE, &on, sizeof on);
+    prepare_socket (client);
     nbd_connection_new (server, client);
   }
   nbd_listen_update (server);
@@ -164,11 +179,28 @@ listen_given (NbdServer *server, uint64_t first, uint64_t count, GError **error)
   return 0;
 }
 
+/* A socket that somebody is connected to: nobody else can come. */
+static int
+serve_peer (NbdServer *server, int fd, GError **error)
+{
+  int type = 0;
+  socklen_t length = sizeof type;
+  if (getsockopt (fd, SOL_SOCKET, SO_TYPE, &type, &length) < 0 || type != SOCK_STREAM)
+    return tn_fail (error, TN_BLOCK_ERROR, EINVAL, "file descriptor %d is no connected socket", fd);
+  fcntl (fd, F_SETFL, fcntl (fd, F_GETFL) | O_NONBLOCK);
+  fcntl (fd, F_SETFD, FD_CLOEXEC);
+  prepare_socket (fd);
+  nbd_connection_new (server, fd);
+  return 0;
+}
+
 int
 nbd_listen (NbdServer *server, const TnOptions *options, GError **error)
 {
   const char *path = tn_options_get (options, "addr.path");
   int rc;
+  if (tn_options_has (options, "peer-fd"))
+    return serve_peer (server, (int) tn_options_uint (options, "peer-fd"), error);
   if (tn_options_has (options, "addr.fd"))
     rc = listen_given (server, tn_options_uint (options, "addr.fd"), tn_options_uint (options, "addr.count"),
                        error);

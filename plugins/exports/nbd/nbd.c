@@ -14,8 +14,7 @@ server_open (TnExportServer *base, const TnOptions *options, GError **error)
                          .max_connections = most ? (unsigned) most : UINT_MAX,
                          .exports = g_ptr_array_new () };
   server->handshake_ns = (int64_t) tn_options_uint (options, "handshake-max-seconds") * 1000000000;
-  const char *credentials = tn_options_get (options, "tls-creds");
-  int rc = credentials ? tn_tls_credentials_get (credentials, TN_TLS_SERVER, &server->tls, error) : 0;
+  int rc = nbd_secure_open (server, options, error);
   if (rc == 0)
     rc = nbd_listen (server, options, error);
   if (rc < 0) {
@@ -153,6 +152,10 @@ static const TnOption server_options[] = {
     .value = "1",
     .max = 64,
     .help = "how many descriptors there are, from addr.fd on" },
+  { .name = "peer-fd",
+    .type = TN_OPTION_UINT,
+    .max = INT_MAX,
+    .help = "number of a file descriptor that the only client is connected to already" },
   { .name = "max-connections",
     .type = TN_OPTION_UINT,
     .value = "100",
@@ -166,6 +169,10 @@ static const TnOption server_options[] = {
   { .name = "tls-creds",
     .type = TN_OPTION_STRING,
     .help = "id of the credentials for TLS, which clients then have to use" },
+  { .name = "tls-authz",
+    .type = TN_OPTION_STRING,
+    .help =
+        "id of the authz object that says which clients may come in, by the names in their certificates" },
   { .name = NULL },
 };
 

@@ -2,6 +2,25 @@
 /* TLS: until it stands, a server that has credentials answers nothing else. */
 #include "server.h"
 
+int
+nbd_secure_open (NbdServer *server, const TnOptions *options, GError **error)
+{
+  const char *credentials = tn_options_get (options, "tls-creds"),
+             *authz = tn_options_get (options, "tls-authz");
+  if (authz && !credentials)
+    return tn_fail (error, TN_OPTION_ERROR, EINVAL, "tls-authz=%s needs tls-creds: names come with TLS",
+                    authz);
+  int rc = credentials ? tn_tls_credentials_get (credentials, TN_TLS_SERVER, &server->tls, error) : 0;
+  if (rc < 0 || !authz)
+    return rc;
+  if (!tn_tls_credentials_prove_names (server->tls))
+    return tn_fail (error, TN_OPTION_ERROR, EINVAL,
+                    "tls-authz=%s needs tls-creds-x509 with verify-peer=on: the names are those in clients' "
+                    "certificates",
+                    authz);
+  return tn_authz_find (authz, &server->authz, error);
+}
+
 bool
 nbd_secure_allows (NbdConnection *c, uint32_t option)
 {
@@ -38,6 +57,21 @@ nbd_secure_option (NbdConnection *c, size_t length)
   c->state = NBD_TLS_HANDSHAKE;
 }
 
+/* Whether whom the certificate names may come in. */
+static int
+check_name (NbdConnection *c, GError **error)
+{
+  g_autofree char *name = NULL;
+  if (!c->server->authz)
+    return 0;
+  const int rc = tn_tls_peer_name (c->channel.tls, &name, error);
+  if (rc < 0)
+    return rc;
+  if (!name)
+    return tn_fail (error, TN_BLOCK_ERROR, EACCES, "it has no certificate that names it");
+  return tn_authz_check (c->server->authz, name, error);
+}
+
 void
 nbd_secure_work (NbdConnection *c)
 {
@@ -52,6 +86,11 @@ nbd_secure_work (NbdConnection *c)
     return;
   if (rc < 0) {
     nbd_connection_drop (c, error->message);
+    return;
+  }
+  if (check_name (c, &error) < 0) {
+    tn_tls_refuse (c->channel.tls);
+    nbd_connection_refuse (c, error->message);
     return;
   }
   c->tls_events = 0;

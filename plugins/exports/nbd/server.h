@@ -17,6 +17,7 @@
 #include "../../common/nbd/channel.h"
 #include "../../common/nbd/wire.h"
 
+#include <tenon/authz.h>
 #include <tenon/export.h>
 
 #define NBD_IN_SIZE (64u << 10)
@@ -69,6 +70,7 @@ struct NbdServer {
   NbdConnection *connections;
   GPtrArray *exports;    /* of NbdExport, not owned */
   TnTlsCredentials *tls; /* or NULL; with it, nothing goes without TLS */
+  TnAuthz *authz;        /* or NULL: whoever passes TLS may come in */
 };
 
 typedef enum NbdState {
@@ -144,6 +146,8 @@ void nbd_connection_work (NbdConnection *connection, bool readable);
 void nbd_connection_work_soon (NbdConnection *connection);
 /* Closes the socket; @why, one line about a broken protocol, may be NULL. */
 void nbd_connection_drop (NbdConnection *connection, const char *why);
+/* The same for one that may not come in. */
+void nbd_connection_refuse (NbdConnection *connection, const char *why);
 void nbd_connection_attach (NbdConnection *connection, NbdExport *export);
 static inline size_t
 nbd_connection_available (const NbdConnection *connection)
@@ -161,6 +165,8 @@ uint16_t nbd_export_flags (const NbdConnection *connection, const NbdExport *exp
 
 /* ---- secure.c: TLS ---- */
 
+/* The credentials and who may come in, from the server's options. */
+int nbd_secure_open (NbdServer *server, const TnOptions *options, GError **error);
 /* Whether the option may be answered now; if not, it has been refused. */
 bool nbd_secure_allows (NbdConnection *connection, uint32_t option);
 void nbd_secure_option (NbdConnection *connection, size_t length);

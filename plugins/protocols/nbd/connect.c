@@ -24,8 +24,11 @@ attempt_work (void *opaque)
   const NbdClient *client = attempt->client;
   const TnOptions *options = client->options;
   const int64_t deadline = tn_clock_ns () + attempt->handshake_ns;
-  const NbdTalk talk = { &attempt->channel, deadline, &client->cancel, client->tls,
-                         nbd_address_hostname (options) };
+  const NbdTalk talk = { .channel = &attempt->channel,
+                         .deadline = deadline,
+                         .cancel = &client->cancel,
+                         .tls = client->tls,
+                         .hostname = nbd_address_hostname (options) };
   attempt->channel.fd = -1;
   attempt->rc = nbd_address_connect (options, &attempt->channel, deadline, &client->cancel, &attempt->error);
   if (attempt->rc < 0) {

@@ -30,5 +30,7 @@ ssize_t session_receive (void *session, const struct iovec *iov, unsigned n);
 ssize_t session_send (void *session, const struct iovec *iov, unsigned n);
 bool session_pending (void *session);
 void session_end (void *session);
+int session_peer_name (void *session, char **name, GError **error);
+void session_refuse (void *session);
 
 #endif

@@ -12,6 +12,8 @@ static const TnTlsOps tls_ops = {
   .send = session_send,
   .pending = session_pending,
   .end = session_end,
+  .peer_name = session_peer_name,
+  .refuse = session_refuse,
 };
 
 static const TnClass tls_class = {

@@ -3,6 +3,7 @@
 #include "gnutls.h"
 
 #include <arpa/inet.h>
+#include <gnutls/x509.h>
 #include <poll.h>
 
 #define RECORD 16384
@@ -129,6 +130,53 @@ session_handshake (void *opaque, short *events, GError **error)
   }
   session->established = true;
   return 0;
+}
+
+/* ---- Who it is ---- */
+
+static int
+name_of (const gnutls_datum_t *certificate, gnutls_datum_t *name)
+{
+  gnutls_x509_crt_t read = NULL;
+  int rc = gnutls_x509_crt_init (&read);
+  if (rc < 0)
+    return rc;
+  rc = gnutls_x509_crt_import (read, certificate, GNUTLS_X509_FMT_DER);
+  if (rc == 0)
+    rc = gnutls_x509_crt_get_dn2 (read, name);
+  gnutls_x509_crt_deinit (read);
+  return rc;
+}
+
+int
+session_peer_name (void *opaque, char **result, GError **error)
+{
+  const Session *session = opaque;
+  unsigned n = 0;
+  gnutls_datum_t name = { 0 };
+  const gnutls_datum_t *chain = gnutls_certificate_type_get (session->tls) == GNUTLS_CRT_X509
+                                    ? gnutls_certificate_get_peers (session->tls, &n)
+                                    : NULL;
+  if (!chain || n == 0)
+    return 0;
+  const int rc = name_of (&chain[0], &name);
+  if (rc < 0)
+    return tn_fail (error, TN_BLOCK_ERROR, EACCES, "TLS: the name in the certificate cannot be read: %s",
+                    gnutls_strerror (rc));
+  if (memchr (name.data, '\0', name.size)) {
+    gnutls_free (name.data);
+    return tn_fail (error, TN_BLOCK_ERROR, EACCES, "TLS: the name in the certificate is no text");
+  }
+  *result = g_strndup ((const char *) name.data, name.size);
+  gnutls_free (name.data);
+  return 0;
+}
+
+void
+session_refuse (void *opaque)
+{
+  const Session *session = opaque;
+  gnutls_alert_send (session->tls, GNUTLS_AL_FATAL, GNUTLS_A_ACCESS_DENIED);
 }
 
 /* ---- Data ---- */
