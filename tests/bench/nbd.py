@@ -27,6 +27,10 @@ CASES += [('1 MiB sequential %s, depth 8, %d connection%s' % (kind, connections,
            connections, 8, MIB, 2000) for connections in (1, 4) for kind in ('read', 'write')]
 
 
+# One row for each server: medians, and the medians of the ratios of each round to ours (above 1: ours is better).
+COLUMNS = ['case', 'server', 'CPU each', 'ratio', 'rate', 'ratio', 'calls each']
+
+
 class Server:
     """An NBD server that runs until close()."""
 
@@ -109,10 +113,7 @@ def nbd(bench):
         try:
             for server in running:   # all of the image is in the page cache, and the file has its blocks
                 load(server, ('', 'write', 1, 8, MIB, SIZE // MIB), folder)
-            names = [s.name for s in running]
-            bench.table.title('NBD over a Unix socket', ['case'] + ['CPU ' + n for n in names]
-                              + ['ratio ' + n for n in names[1:]] + ['rate ' + n for n in names]
-                              + ['ratio ' + n for n in names[1:]] + ['calls ' + n for n in names])
+            bench.table.title('NBD over a Unix socket', COLUMNS)
             for case in CASES:
                 if bench.only in case[0]:
                     compare(bench, running, case, folder)
@@ -128,9 +129,9 @@ def compare(bench, running, case, folder):
             requests, cpu = load(server, case, folder)
             rate.append(requests)
             cost.append(cpu)
-    over = lambda values, better: ['%.2f' % statistics.median(better(v, o) for v, o in zip(theirs, values[0]))
-                                   for theirs in values[1:]]
+    over = lambda values, better: '%.2f' % statistics.median(better(v, o) for v, o in zip(*values))
     speed = (lambda v: '%.0f MiB/s' % v) if case[4] == MIB else (lambda v: '%.1f k/s' % (v / 1000))
-    bench.table.row(case[0], *['%.1f us' % statistics.median(c) for c in costs], *over(costs, lambda v, o: v / max(o, 1e-3)),
-                    *[speed(statistics.median(r)) for r in rates], *over(rates, lambda v, o: o / v),
-                    *['%.2f' % system_calls(s, case, folder) for s in running])
+    for server, rate, cost in zip(running, rates, costs):
+        bench.table.row(case[0] if server is running[0] else '', server.name, '%.1f us' % statistics.median(cost),
+                        over((cost, costs[0]), lambda v, o: v / max(o, 1e-3)), speed(statistics.median(rate)),
+                        over((rate, rates[0]), lambda v, o: o / v), '%.2f' % system_calls(server, case, folder))

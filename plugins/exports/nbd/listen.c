@@ -49,11 +49,10 @@ prepare_socket (int fd)
   /* Fails on sockets that are not TCP, where nothing waits anyhow. */
   setsockopt (fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
   setsockopt (fd, SOL_SOCKET, SO_KEEPALIVE, &on, sizeof on);
-  /* TCP finds its own size.  What a Unix socket has room for leaves in one call. */
-  if (getsockname (fd, (struct sockaddr *) &address, &length) == 0 && address.ss_family == AF_UNIX) {
+  /* TCP finds its own size.  What a Unix socket has room for leaves in one call; bytes on their way count for
+   * who sends them. */
+  if (getsockname (fd, (struct sockaddr *) &address, &length) == 0 && address.ss_family == AF_UNIX)
     setsockopt (fd, SOL_SOCKET, SO_SNDBUF, &large, sizeof large);
-    setsockopt (fd, SOL_SOCKET, SO_RCVBUF, &large, sizeof large);
-  }
 }
 
 static void
