@@ -21,6 +21,7 @@ static const CliOption nbd_options[] = {
     "export an internal snapshot, read-only: its name, id, or snapshot.id=ID", NULL },
   { "offset", 'o', "OFFSET", "export the image from this byte on", NULL },
   { "shared", 'e', "NUM", "how many clients there may be at a time (default: 1; 0: any number)", NULL },
+  { "threads", 0, "NUM", "how many threads serve the clients, at most (default: 1; up to 4)", NULL },
   { "persistent", 't', NULL, "go on when the last client has gone", NULL },
   { "allocation-depth", 'A', NULL, "tell clients in which image of the chain bytes are stored", NULL },
   { "bitmap", 'B', "NAME", "tell clients what this dirty bitmap marks; may be given several times", NULL },

@@ -91,10 +91,12 @@ static int
 start_server (Service *service, GError **error)
 {
   g_autoptr (TnOptions) options = tn_options_new ();
-  uint64_t most = 1, seconds = 10;
+  uint64_t most = 1, seconds = 10, threads = 1;
   int rc = cli_uint (service->args, "shared", 0, 100000, &most, error);
   if (rc == 0)
     rc = cli_uint (service->args, "handshake-limit", 0, 100000, &seconds, error);
+  if (rc == 0)
+    rc = cli_uint (service->args, "threads", 1, 4, &threads, error);
   if (rc == 0)
     rc = nbd_address (service->args, options, error);
   if (rc == 0)
@@ -108,6 +110,7 @@ start_server (Service *service, GError **error)
   if (cli_text (service->args, "tls-authz"))
     tn_options_set (options, "tls-authz", cli_text (service->args, "tls-authz"));
   tn_options_set_uint (options, "max-connections", most);
+  tn_options_set_uint (options, "threads", threads);
   tn_options_set_uint (options, "handshake-max-seconds", seconds);
   rc = tn_export_server_new ("nbd", options, &service->server, error);
   if (rc == 0)

@@ -8,15 +8,6 @@
 /* How often a connection that always has more receives before others have their turn. */
 #define TURNS 4
 
-static void
-notify (NbdConnection *c, TnExportEvent event, const char *text)
-{
-  tn_export_server_notify (c->server->base, &(TnExportNotice){ .event = event,
-                                                               .connections = c->server->n_connections,
-                                                               .attached = c->ever_attached,
-                                                               .text = text });
-}
-
 /* ---- Its end ---- */
 
 static void
@@ -49,7 +40,7 @@ unlink_connection (NbdConnection *c)
   if (c->prev)
     c->prev->next = c->next;
   else
-    c->server->connections = c->next;
+    c->lane->connections = c->next;
   if (c->next)
     c->next->prev = c->prev;
 }
@@ -60,12 +51,14 @@ free_if_unused (NbdConnection *c)
 {
   if (!c->dead || c->running || c->working || c->posted)
     return;
+  NbdLane *lane = c->lane;
   drop_replies (c);
   free_ops (c);
   unlink_connection (c);
   g_byte_array_unref (c->control);
   g_free (c->in);
   g_free (c);
+  nbd_lane_check_evictions (lane);
 }
 
 static void
@@ -76,15 +69,12 @@ drop (NbdConnection *c, TnExportEvent event, const char *why)
   c->dead = true;
   nbd_memory_forget (c);
   if (c->watched)
-    tn_loop_watch_fd (c->server->loop, c->channel.fd, 0, NULL, NULL, NULL);
+    tn_loop_watch_fd (c->lane->loop, c->channel.fd, 0, NULL, NULL, NULL);
   g_clear_pointer (&c->deadline, tn_timer_free);
   nbd_channel_close (&c->channel);
-  c->server->n_connections--;
   if (why)
-    notify (c, event, why);
-  notify (c, TN_EXPORT_DISCONNECTED, NULL);
-  if (!c->server->closing)
-    nbd_listen_update (c->server);
+    nbd_lane_tell (c->lane, event, c->ever_attached, why);
+  nbd_lane_tell (c->lane, TN_EXPORT_DISCONNECTED, c->ever_attached, NULL);
 }
 
 void
@@ -195,7 +185,7 @@ watch (NbdConnection *c)
   if (events == c->watched)
     return;
   GError *error = NULL;
-  if (tn_loop_watch_fd (c->server->loop, c->channel.fd, events, ready, c, &error) < 0) {
+  if (tn_loop_watch_fd (c->lane->loop, c->channel.fd, events, ready, c, &error) < 0) {
     g_clear_error (&error);
     c->watched = 0;
     nbd_connection_drop (c, "cannot wait for it");
@@ -248,7 +238,7 @@ nbd_connection_work_soon (NbdConnection *c)
   if (c->posted)
     return;
   c->posted = true;
-  tn_loop_post (c->server->loop, posted_work, c);
+  tn_loop_post (c->lane->loop, posted_work, c);
 }
 
 /* ---- Its beginning ---- */
@@ -268,28 +258,27 @@ nbd_connection_attach (NbdConnection *c, NbdExport *export)
   c->ever_attached = true;
   c->state = NBD_TRANSMISSION;
   g_clear_pointer (&c->deadline, tn_timer_free);
-  notify (c, TN_EXPORT_ATTACHED, NULL);
+  nbd_lane_tell (c->lane, TN_EXPORT_ATTACHED, true, NULL);
 }
 
 void
-nbd_connection_new (NbdServer *server, int fd)
+nbd_connection_new (NbdLane *lane, int fd)
 {
   NbdConnection *c = g_new0 (NbdConnection, 1);
-  *c = (NbdConnection){ .server = server,
-                        .next = server->connections,
+  *c = (NbdConnection){ .server = lane->server,
+                        .lane = lane,
+                        .next = lane->connections,
                         .channel = { .fd = fd },
                         .state = NBD_CLIENT_FLAGS,
                         .in = g_malloc (NBD_IN_SIZE),
                         .control = g_byte_array_new () };
   if (c->next)
     c->next->prev = c;
-  server->connections = c;
-  server->n_connections++;
-  if (server->handshake_ns) {
-    c->deadline = tn_timer_new (server->loop, too_slow, c);
-    tn_timer_set (c->deadline, tn_clock_ns () + server->handshake_ns);
+  lane->connections = c;
+  if (lane->server->handshake_ns) {
+    c->deadline = tn_timer_new (lane->loop, too_slow, c);
+    tn_timer_set (c->deadline, tn_clock_ns () + lane->server->handshake_ns);
   }
-  notify (c, TN_EXPORT_CONNECTED, NULL);
   nbd_negotiate_greet (c);
   nbd_connection_work (c, false);
 }

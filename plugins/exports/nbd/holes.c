@@ -25,10 +25,9 @@ bool
 nbd_holes_wanted (const NbdOp *op)
 {
   const NbdConnection *c = op->connection;
-  const NbdExport *export = c->export;
   if (!(c->structured || c->extended) || op->header.length < LEAST || (op->header.flags & NBD_CMD_FLAG_DF))
     return false;
-  return op->header.offset < export->data_from || op->header.offset + op->header.length > export->data_to;
+  return op->header.offset < c->data_from || op->header.offset + op->header.length > c->data_to;
 }
 
 static void
@@ -47,7 +46,8 @@ add_part (Parts *parts, uint64_t offset, uint64_t length, bool hole)
 static int
 find_parts (NbdOp *op, Parts *parts)
 {
-  NbdExport *export = op->connection->export;
+  NbdConnection *c = op->connection;
+  const NbdExport *export = c->export;
   const uint64_t end = op->header.offset + op->header.length, size = tn_drive_size (export->drive);
   for (uint64_t at = op->header.offset; at < end;) {
     TnStatus status = { .length = end - at };
@@ -58,8 +58,8 @@ find_parts (NbdOp *op, Parts *parts)
         return rc < 0 ? rc : -EIO;
     }
     if (!status.zero && parts->n < MAX_PARTS - 1) {
-      export->data_from = at;
-      export->data_to = at + status.length;
+      c->data_from = at;
+      c->data_to = at + status.length;
     }
     const uint64_t length = MIN (status.length, end - at);
     add_part (parts, at, length, status.zero);

@@ -67,7 +67,7 @@ accept_ready (int fd, short events, void *opaque)
       break;
     }
     prepare_socket (client);
-    nbd_connection_new (server, client);
+    nbd_lanes_connect (server, client);
   }
   nbd_listen_update (server);
 }
@@ -189,7 +189,7 @@ serve_peer (NbdServer *server, int fd, GError **error)
   fcntl (fd, F_SETFL, fcntl (fd, F_GETFL) | O_NONBLOCK);
   fcntl (fd, F_SETFD, FD_CLOEXEC);
   prepare_socket (fd);
-  nbd_connection_new (server, fd);
+  nbd_lanes_connect (server, fd);
   return 0;
 }
 

@@ -1,20 +1,20 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * What the clients of one server make it hold, all of them together.  A request for which there is no room
- * waits until others have given some back.  When that takes long, the client that holds most and does not
- * fetch its answers, or does not send what it announced, has to go.
+ * What the clients of one lane make the server hold, all of them together.  A request for which there is no
+ * room waits until others have given some back.  When that takes long, the client that holds most and does
+ * not fetch its answers, or does not send what it announced, has to go.
  */
 #include "server.h"
 
 #define PATIENCE_NS INT64_C (10000000000)
 
 static void
-wake_starved (NbdServer *server)
+wake_starved (NbdLane *lane)
 {
-  server->n_starved = 0;
-  if (server->starving)
-    tn_timer_stop (server->starving);
-  for (NbdConnection *c = server->connections; c; c = c->next) {
+  lane->n_starved = 0;
+  if (lane->starving)
+    tn_timer_stop (lane->starving);
+  for (NbdConnection *c = lane->connections; c; c = c->next) {
     if (!c->starved || c->dead)
       continue;
     c->starved = c->blocked = false;
@@ -23,10 +23,10 @@ wake_starved (NbdServer *server)
 }
 
 static NbdConnection *
-find_idle_holder (NbdServer *server)
+find_idle_holder (NbdLane *lane)
 {
   NbdConnection *found = NULL;
-  for (NbdConnection *c = server->connections; c; c = c->next)
+  for (NbdConnection *c = lane->connections; c; c = c->next)
     if (!c->dead && c->n_ops && c->running == 0 && (!found || c->held > found->held))
       found = c;
   return found;
@@ -35,11 +35,11 @@ find_idle_holder (NbdServer *server)
 static void
 out_of_patience (void *opaque)
 {
-  NbdServer *server = opaque;
-  NbdConnection *c = find_idle_holder (server);
-  if (server->n_starved == 0)
+  NbdLane *lane = opaque;
+  NbdConnection *c = find_idle_holder (lane);
+  if (lane->n_starved == 0)
     return;
-  tn_timer_set (server->starving, tn_clock_ns () + PATIENCE_NS);
+  tn_timer_set (lane->starving, tn_clock_ns () + PATIENCE_NS);
   if (!c)
     return;
   nbd_connection_drop (c, "others wait for the memory that its requests take");
@@ -49,22 +49,22 @@ out_of_patience (void *opaque)
 static void
 starve (NbdConnection *c)
 {
-  NbdServer *server = c->server;
+  NbdLane *lane = c->lane;
   if (c->starved)
     return;
   c->starved = true;
-  if (server->n_starved++)
+  if (lane->n_starved++)
     return;
-  if (!server->starving)
-    server->starving = tn_timer_new (server->loop, out_of_patience, server);
-  tn_timer_set (server->starving, tn_clock_ns () + PATIENCE_NS);
+  if (!lane->starving)
+    lane->starving = tn_timer_new (lane->loop, out_of_patience, lane);
+  tn_timer_set (lane->starving, tn_clock_ns () + PATIENCE_NS);
 }
 
 void
 nbd_memory_forget (NbdConnection *c)
 {
   if (c->starved)
-    c->server->n_starved--;
+    c->lane->n_starved--;
   c->starved = false;
 }
 
@@ -73,7 +73,7 @@ nbd_memory_has_room (NbdConnection *c, size_t needed)
 {
   if (c->n_ops && c->held + needed > NBD_MAX_HELD)
     return false;
-  if (c->server->held + needed <= NBD_MAX_SERVER_HELD)
+  if (c->lane->held + needed <= c->server->most_held)
     return true;
   starve (c);
   return false;
@@ -83,21 +83,21 @@ void
 nbd_memory_take (NbdConnection *c, size_t size)
 {
   c->held += size;
-  c->server->held += size;
+  c->lane->held += size;
 }
 
 void
 nbd_memory_give (NbdConnection *c, size_t size)
 {
   c->held -= size;
-  c->server->held -= size;
-  if (size && c->server->n_starved)
-    wake_starved (c->server);
+  c->lane->held -= size;
+  if (size && c->lane->n_starved)
+    wake_starved (c->lane);
 }
 
 /* Buffers are kept for the next request while there is plenty. */
 bool
-nbd_memory_is_plenty (const NbdServer *server)
+nbd_memory_is_plenty (const NbdLane *lane)
 {
-  return server->held <= NBD_MAX_SERVER_HELD / 2;
+  return lane->held <= lane->server->most_held / 2;
 }

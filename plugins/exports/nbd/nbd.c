@@ -4,6 +4,19 @@
 
 /* ---- Servers ---- */
 
+static void
+server_close (TnExportServer *base)
+{
+  NbdServer *server = tn_export_server_state (base);
+  server->closing = true;
+  nbd_listen_close (server);
+  nbd_lanes_evict (server, NULL);
+  nbd_lanes_close (server);
+  tn_tls_credentials_unref (server->tls);
+  g_ptr_array_unref (server->exports);
+  g_mutex_clear (&server->exports_lock);
+}
+
 static int
 server_open (TnExportServer *base, const TnOptions *options, GError **error)
 {
@@ -14,48 +27,14 @@ server_open (TnExportServer *base, const TnOptions *options, GError **error)
                          .max_connections = most ? (unsigned) most : UINT_MAX,
                          .exports = g_ptr_array_new () };
   server->handshake_ns = (int64_t) tn_options_uint (options, "handshake-max-seconds") * 1000000000;
+  g_mutex_init (&server->exports_lock);
+  nbd_lanes_open (server, (unsigned) tn_options_uint (options, "threads"));
   int rc = nbd_secure_open (server, options, error);
   if (rc == 0)
     rc = nbd_listen (server, options, error);
-  if (rc < 0) {
-    nbd_listen_close (server);
-    tn_tls_credentials_unref (server->tls);
-    g_ptr_array_unref (server->exports);
-  }
+  if (rc < 0)
+    server_close (base);
   return rc;
-}
-
-/* Drops the connections to @export (NULL: all) and waits until nothing of theirs is under way. */
-static void
-drop_connections (NbdServer *server, const NbdExport *export)
-{
-  bool left = true;
-  for (NbdConnection *c = server->connections, *next; c; c = next) {
-    next = c->next;
-    if (export && c->export != export)
-      continue;
-    nbd_connection_drop (c, NULL);
-    nbd_connection_work_soon (c);
-  }
-  while (left) {
-    left = false;
-    for (const NbdConnection *c = server->connections; c; c = c->next)
-      left = left || (c->dead && (!export || c->export == export));
-    if (left)
-      tn_loop_iterate (server->loop, true);
-  }
-}
-
-static void
-server_close (TnExportServer *base)
-{
-  NbdServer *server = tn_export_server_state (base);
-  server->closing = true;
-  nbd_listen_close (server);
-  drop_connections (server, NULL);
-  tn_tls_credentials_unref (server->tls);
-  g_clear_pointer (&server->starving, tn_timer_free);
-  g_ptr_array_unref (server->exports);
 }
 
 /* ---- Exports ---- */
@@ -118,22 +97,24 @@ export_open (TnExport *base, const TnOptions *options, GError **error)
                          .allocation_depth = tn_options_bool (options, "allocation-depth"),
                          .bitmaps = g_ptr_array_new_with_free_func ((GDestroyNotify) nbd_bitmap_free) };
   rc = add_bitmaps (export, tn_options_get (options, "bitmaps"), error);
-  if (rc < 0)
+  if (rc < 0) {
     export_clear (export);
-  else
-    g_ptr_array_add (server->exports, export);
-  return rc;
+    return rc;
+  }
+  g_mutex_lock (&server->exports_lock);
+  g_ptr_array_add (server->exports, export);
+  g_mutex_unlock (&server->exports_lock);
+  return 0;
 }
 
 static void
 export_close (TnExport *base)
 {
   NbdExport *export = tn_export_state (base);
+  g_mutex_lock (&export->server->exports_lock);
   g_ptr_array_remove (export->server->exports, export);
-  for (NbdConnection *c = export->server->connections; c; c = c->next)
-    if (c->context_export == export)
-      c->context_export = NULL;
-  drop_connections (export->server, export);
+  g_mutex_unlock (&export->server->exports_lock);
+  nbd_lanes_evict (export->server, export);
   export_clear (export);
 }
 
@@ -161,6 +142,12 @@ static const TnOption server_options[] = {
     .value = "100",
     .max = 100000,
     .help = "how many clients there may be at a time; 0: any number" },
+  { .name = "threads",
+    .type = TN_OPTION_UINT,
+    .value = "1",
+    .min = 1,
+    .max = NBD_MAX_LANES,
+    .help = "how many threads the connections are spread over, at most" },
   { .name = "handshake-max-seconds",
     .type = TN_OPTION_UINT,
     .value = "10",

@@ -46,12 +46,15 @@ nbd_option_error (NbdConnection *c, uint32_t option, uint32_t type, const char *
 NbdExport *
 nbd_server_find (NbdServer *server, const uint8_t *name, size_t length)
 {
-  for (guint i = 0; i < server->exports->len; i++) {
+  NbdExport *found = NULL;
+  g_mutex_lock (&server->exports_lock);
+  for (guint i = 0; i < server->exports->len && !found; i++) {
     NbdExport *export = g_ptr_array_index (server->exports, i);
     if (strlen (export->name) == length && (length == 0 || memcmp (export->name, name, length) == 0))
-      return export;
+      found = export;
   }
-  return NULL;
+  g_mutex_unlock (&server->exports_lock);
+  return found;
 }
 
 uint16_t
@@ -96,6 +99,7 @@ list (NbdConnection *c, size_t length)
     nbd_option_error (c, NBD_OPT_LIST, NBD_REP_ERR_INVALID, "this option takes no data");
     return;
   }
+  g_mutex_lock (&c->server->exports_lock);
   for (guint i = 0; i < c->server->exports->len; i++) {
     const NbdExport *export = g_ptr_array_index (c->server->exports, i);
     const size_t name = strlen (export->name), text = strlen (export->description);
@@ -105,6 +109,7 @@ list (NbdConnection *c, size_t length)
     memcpy (entry + 4 + name, export->description, text);
     nbd_option_reply (c, NBD_OPT_LIST, NBD_REP_SERVER, entry, 4 + name + text);
   }
+  g_mutex_unlock (&c->server->exports_lock);
   nbd_option_reply (c, NBD_OPT_LIST, NBD_REP_ACK, NULL, 0);
 }
 

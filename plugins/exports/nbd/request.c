@@ -28,7 +28,7 @@ nbd_op_recycle (NbdOp *op)
   size_t given = op->extra_size;
   g_clear_pointer (&op->extra, g_free);
   op->extra_size = 0;
-  if (op->capacity > NBD_KEPT_BUFFER || !nbd_memory_is_plenty (c->server)) {
+  if (op->capacity > NBD_KEPT_BUFFER || !nbd_memory_is_plenty (c->lane)) {
     given += op->capacity;
     g_clear_pointer (&op->buffer, free);
     op->capacity = 0;

@@ -2,14 +2,15 @@
 /*
  * The NBD server.
  *
- * All of a server happens on the loop that made it.  A connection has one buffer that bytes are received
- * into; from it whole options, and later requests, are taken (negotiate.c, request.c).  Requests go to the
- * drive as they come and end in any order.  Replies that are ready stand in one queue and leave in one system
- * call (reply.c).
+ * Who connects is taken in on the loop that made the server, and handed to one of a few lanes (lane.c), each
+ * of which has a loop of its own; the first one is the server's.  From then on all of a connection happens
+ * there.  A connection has one buffer that bytes are received into; from it whole options, and later
+ * requests, are taken (negotiate.c, request.c).  Requests go to the drive as they come and end in any order.
+ * Replies that are ready stand in one queue and leave in one system call (reply.c).
  *
  * What a client can make the server hold is bounded per connection: NBD_MAX_OPS requests, NBD_MAX_HELD bytes
- * of their data.  Beyond that nothing more is received from it until replies have left.  All connections
- * together are bounded, too (memory.c).
+ * of their data.  Beyond that nothing more is received from it until replies have left.  All connections of a
+ * lane together are bounded, too (memory.c).
  */
 #ifndef NBD_SERVER_H
 #define NBD_SERVER_H
@@ -23,13 +24,16 @@
 #define NBD_IN_SIZE (64u << 10)
 #define NBD_MAX_OPS 128
 #define NBD_MAX_HELD (48u << 20)
-#define NBD_MAX_SERVER_HELD (256u << 20)
-#define NBD_MAX_OPTION (32u << 10) /* bytes of an option's data; less than NBD_IN_SIZE */
+#define NBD_MAX_SERVER_HELD (256u << 20) /* the lanes have an equal part each */
+#define NBD_MAX_LANES 4                  /* so that a part has room for one connection */
+#define NBD_MAX_OPTION (32u << 10)       /* bytes of an option's data; less than NBD_IN_SIZE */
 #define NBD_KEPT_BUFFER (16u << 10)
 #define NBD_MAX_CONTEXTS 64
 
 typedef struct NbdServer NbdServer;
 typedef struct NbdExport NbdExport;
+typedef struct NbdLane NbdLane;
+typedef struct NbdEviction NbdEviction;
 typedef struct NbdConnection NbdConnection;
 typedef struct NbdOp NbdOp;
 
@@ -50,8 +54,6 @@ struct NbdExport {
   char *name, *description;
   bool writable, allocation_depth;
   GPtrArray *bitmaps; /* of NbdBitmap */
-  /* A run known to be no hole.  Sending what became a hole since as data is right, too. */
-  uint64_t data_from, data_to;
 };
 
 struct NbdServer {
@@ -63,14 +65,31 @@ struct NbdServer {
   bool accepting, closing;
   TnTimer *pause; /* accepting goes on when it fires: descriptors had run out */
   unsigned max_connections, n_connections;
-  size_t held;        /* bytes that all connections hold */
-  unsigned n_starved; /* connections that wait for others to hold less */
-  TnTimer *starving;  /* fires when they have waited too long */
+  GPtrArray *lanes; /* of NbdLane; the first one's loop is @loop */
+  unsigned most_lanes;
+  size_t most_held; /* bytes, in each lane */
+  gint messages;    /* from lanes, under way; atomic */
   int64_t handshake_ns;
-  NbdConnection *connections;
-  GPtrArray *exports;    /* of NbdExport, not owned */
+  GMutex exports_lock;
+  GPtrArray *exports;    /* of NbdExport, not owned; under the lock */
   TnTlsCredentials *tls; /* or NULL; with it, nothing goes without TLS */
   TnAuthz *authz;        /* or NULL: whoever passes TLS may come in */
+};
+
+/* Connections that are served by one thread.  All but @n_connections is that thread's. */
+struct NbdLane {
+  NbdServer *server;
+  TnLoop *loop;
+  GThread *thread;        /* NULL: the server's own */
+  unsigned n_connections; /* the server's: how many it has been given */
+  NbdConnection *connections;
+  NbdEviction *evictions;
+  size_t held;        /* bytes that its connections hold */
+  unsigned n_starved; /* connections that wait for others to hold less */
+  TnTimer *starving;  /* fires when they have waited too long */
+  bool stop;
+  GMutex lock; /* of its beginning */
+  GCond started;
 };
 
 typedef enum NbdState {
@@ -83,6 +102,7 @@ typedef enum NbdState {
 
 struct NbdConnection {
   NbdServer *server;
+  NbdLane *lane;
   NbdConnection *next, *prev;
   NbdChannel channel;
   NbdState state;
@@ -98,6 +118,8 @@ struct NbdConnection {
   TnTimer *deadline;
 
   NbdExport *export;
+  /* A run known to be no hole.  Sending what became a hole since as data is right, too. */
+  uint64_t data_from, data_to;
   /* Metadata contexts chosen, for @context_export; ids as in context.c. */
   NbdExport *context_export;
   uint32_t contexts[NBD_MAX_CONTEXTS];
@@ -139,7 +161,7 @@ struct NbdOp {
 
 /* ---- connection.c ---- */
 
-void nbd_connection_new (NbdServer *server, int fd);
+void nbd_connection_new (NbdLane *lane, int fd);
 /* Receives (when @readable), handles and sends what can be; may free the connection. */
 void nbd_connection_work (NbdConnection *connection, bool readable);
 /* The same, soon, and once for many. */
@@ -160,6 +182,7 @@ nbd_connection_available (const NbdConnection *connection)
 void nbd_negotiate_greet (NbdConnection *connection);
 /* Handles what has been received; true: more could be handled at once. */
 bool nbd_negotiate (NbdConnection *connection);
+/* An export that has been found stays while the caller does not return to its loop. */
 NbdExport *nbd_server_find (NbdServer *server, const uint8_t *name, size_t length);
 uint16_t nbd_export_flags (const NbdConnection *connection, const NbdExport *export);
 
@@ -201,7 +224,21 @@ bool nbd_memory_has_room (NbdConnection *connection, size_t needed);
 void nbd_memory_forget (NbdConnection *connection);
 void nbd_memory_take (NbdConnection *connection, size_t size);
 void nbd_memory_give (NbdConnection *connection, size_t size);
-bool nbd_memory_is_plenty (const NbdServer *server);
+bool nbd_memory_is_plenty (const NbdLane *lane);
+
+/* ---- lane.c ---- */
+
+void nbd_lanes_open (NbdServer *server, unsigned most);
+/* There are no connections any more. */
+void nbd_lanes_close (NbdServer *server);
+/* A client is connected by @fd. */
+void nbd_lanes_connect (NbdServer *server, int fd);
+/* Drops the connections to @export (NULL: all) and waits until nothing of theirs is under way. */
+void nbd_lanes_evict (NbdServer *server, const NbdExport *export);
+/* In a lane: tells the server's program. */
+void nbd_lane_tell (NbdLane *lane, TnExportEvent event, bool attached, const char *text);
+/* In a lane: a connection has been freed. */
+void nbd_lane_check_evictions (NbdLane *lane);
 
 /* ---- reply.c ---- */
 
