@@ -6,10 +6,12 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 
 from exporttest import DAEMON, Daemon, connect
 from imgtest import difference, disk, finish, img, read, run, skip, tool, verdict, write
+from nbdtest import WRITE, Client
 
 MIB = 1 << 20
 NODE = 'driver=qcow2,node-name=n,file.driver=file,file.filename=d.qcow2'
@@ -175,6 +177,55 @@ def test_monitor():
         monitor.close()
 
 
+def use_export(name, stop, answers):
+    """Reads and writes until the server hangs up."""
+    data, count = b'x' * 4096, 0
+    try:
+        with Client('nbd') as client:
+            client.go(name)
+            while not stop.is_set():
+                if client.error(WRITE, 4096, 4096, 0, data) or client.read(4096, 4096) != data:
+                    answers.append(f'{name}: a wrong answer')
+                count += 1
+    except (EOFError, ConnectionError):
+        pass
+    answers.append(count)
+
+
+def test_threads():
+    """Exports and servers come and go while clients use them, each of whom may be in a thread of its own."""
+    make()
+    with Daemon('--chardev', 'socket,id=c,path=qmp,server=on,wait=off', '--monitor', 'chardev=c', '--blockdev', NODE) as daemon:
+        monitor = Monitor()
+        for turn in range(4):
+            address = {'type': 'unix', 'data': {'path': 'nbd'}}
+            started = monitor.call('nbd-server-start', addr=address, threads=4)
+            stop, answers = threading.Event(), {'a': [], 'b': []}
+            for name in answers:
+                monitor.call('block-export-add', type='nbd', id=name, name=name, **{'node-name': 'n', 'writable': True})
+            clients = {name: [threading.Thread(target=use_export, args=(name, stop, answers[name])) for _ in range(4)]
+                       for name in answers}
+            for client in clients['a'] + clients['b']:
+                client.start()
+            time.sleep(0.2)
+            verdict('return' in started and 'return' in monitor.call('block-export-del', id='a'), f'{turn}: one export goes')
+            for client in clients['a']:
+                client.join(60)
+            with Client('nbd') as client:
+                client.go('b')
+                verdict(len(client.read(0, 512)) == 512, f'{turn}: the other one is served')
+            verdict(len(answers['a']) == 4 and not answers['b'], f'{turn}: its clients are gone, the others are not', answers)
+            if turn % 2:
+                stop.set()
+            verdict('return' in monitor.call('nbd-server-stop'), f'{turn}: the server goes')
+            for client in clients['b']:
+                client.join(60)
+            verdict(all(isinstance(n, int) for n in answers['a'] + answers['b']), f'{turn}: no answer was wrong', answers)
+        monitor.call('quit')
+        verdict(daemon.process.wait(60) == 0, 'it ends in good order')
+        monitor.close()
+
+
 def test_hostile_monitor():
     with Daemon('--chardev', 'socket,id=c,path=qmp,server=on,wait=off', '--monitor', 'chardev=c,pretty=on') as daemon:
         sock = connect('qmp')
@@ -205,6 +256,7 @@ test_json_and_inet()
 test_refusals()
 test_background()
 test_monitor()
+test_threads()
 test_hostile_monitor()
 test_stdio()
 if tool('nbdinfo'):

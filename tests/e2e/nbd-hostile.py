@@ -82,9 +82,12 @@ def returned(server, descriptors):
     return False
 
 
-def test_break_off():
+def test_break_off(rounds, *options):
     write('h.raw', RNG.randbytes(2 * MIB))
-    with serve('-e', '0', '-f', 'raw', 'h.raw') as server:
+    what = ' '.join(options) or 'one thread'
+    with serve('-e', '0', '-f', 'raw', *options, 'h.raw') as server:
+        if options:
+            start_threads()
         for seed in range(200):
             break_off(random.Random(-seed - 1))
         with Client() as c:
@@ -92,7 +95,7 @@ def test_break_off():
             c.read(0, 1)
         before, memory = server.descriptors(), server.memory()
         why = ''
-        for seed in range(ROUNDS):
+        for seed in range(rounds):
             try:
                 break_off(random.Random(seed))
             except OSError as error:
@@ -100,10 +103,20 @@ def test_break_off():
                 if isinstance(error, ConnectionRefusedError):
                     break
         good = settled(server, before)
-        verdict(good and server.process.poll() is None, f'{ROUNDS} connections that break off, and it serves', why)
-        verdict(returned(server, before), 'descriptors are back at the start', f'{server.descriptors()}, {before}')
+        verdict(good and server.process.poll() is None, f'{what}: {rounds} connections that break off, and it serves', why)
+        verdict(returned(server, before), f'{what}: descriptors are back at the start', f'{server.descriptors()}, {before}')
         grown = server.memory() - memory
-        verdict(grown < 4096, 'memory is back at the start', f'{grown} KiB more')
+        verdict(grown < 4096, f'{what}: memory is back at the start', f'{grown} KiB more')
+
+
+def start_threads():
+    """As many clients at a time as there can be threads: then all of them are there."""
+    clients = [Client() for _ in range(8)]
+    for c in clients:
+        c.go()
+        c.read(0, 1)
+    for c in clients:
+        c.sock.close()
 
 
 def patient_client():
@@ -158,12 +171,14 @@ def wrong_blocks():
             if data[block_of(n, b):block_of(n, b + 1)] != bytes([byte_of(n, last[b])]) * BLOCK]
 
 
-def test_load():
+def test_load(*options):
     """Clients verify what they read and write while one floods, one is silent and one does not fetch its answers."""
     with open('l.raw', 'wb') as file:
         file.truncate(max(16 * MIB, block_of(CLIENTS, 0)))
-    failures, stop = [], threading.Event()
-    with serve('-e', '0', '-f', 'raw', 'l.raw') as server:
+    failures, stop, what = [], threading.Event(), ' '.join(options) or 'one thread'
+    with serve('-e', '0', '-f', 'raw', *options, 'l.raw') as server:
+        if options:
+            start_threads()
         before = server.descriptors()
         with socket.socket(socket.AF_UNIX) as silent, Client() as greedy:
             silent.connect('socket')
@@ -183,12 +198,12 @@ def test_load():
                 client.join(250)
             stop.set()
             hostile.join()
-            verdict(not failures, f'{CLIENTS} clients under load, with three hostile ones beside them', failures[:5])
-            verdict(server.memory() < (200 << 10) * SHADOW, 'memory stays bounded', f'{server.memory()} KiB')
-        verdict(returned(server, before + 1), 'descriptors are back at the start', f'{server.descriptors()}, {before}')
-        verdict(server.end()[0] == 0, 'and it ends in good order')
+            verdict(not failures, f'{what}: {CLIENTS} clients under load, with three hostile ones beside them', failures[:5])
+            verdict(server.memory() < (200 << 10) * SHADOW, f'{what}: memory stays bounded', f'{server.memory()} KiB')
+        verdict(returned(server, before + 1), f'{what}: descriptors are back at the start', f'{server.descriptors()}, {before}')
+        verdict(server.end()[0] == 0, f'{what}: and it ends in good order')
     wrong = wrong_blocks()
-    verdict(not wrong, 'the image holds what they wrote', wrong[:5])
+    verdict(not wrong, f'{what}: the image holds what they wrote', wrong[:5])
 
 
 def test_silent():
@@ -222,8 +237,10 @@ def test_hoarders():
         verdict(server.end()[0] == 0, 'and it ends in good order')
 
 
-test_break_off()
+test_break_off(ROUNDS)
+test_break_off(ROUNDS // 3, '--threads=4')
 test_load()
+test_load('--threads=4')
 test_hoarders()
 test_silent()
 finish()
