@@ -60,7 +60,8 @@ class Server:
 
 def servers(bench, folder, image):
     """Ours first."""
-    commands = [('tenon-nbd', [bench.ours('tenon-nbd'), '-t', '-e', '0', '-f', 'raw', '-k']),
+    ours = [bench.ours('tenon-nbd'), '-t', '-e', '0', '-f', 'raw']
+    commands = [('tenon-nbd', ours + ['-k']), ('tenon-nbd --threads=4', ours + ['--threads=4', '-k']),
                 ('qemu-nbd', [bench.theirs('qemu-nbd'), '-t', '-e', '8', '-f', 'raw', '-k']),
                 ('nbdkit file', ['nbdkit', '-f', 'file', '-U'])]
     found = []

@@ -89,7 +89,7 @@ def check(ok, folder):
 
 
 def main():
-    print("1..13")
+    print("1..15")
     with tempfile.TemporaryDirectory() as folder:
         check(Tap(), folder)
 
