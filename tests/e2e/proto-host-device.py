@@ -6,6 +6,7 @@ import atexit
 import json
 import os
 import signal
+import stat
 import subprocess
 import sys
 import time
@@ -174,6 +175,7 @@ def test_names():
     for kind, path in (('host_device', 'disk'), ('host_cdrom', 'disk')):
         fails(f'{kind} is not for files', "use driver 'file'", 'info', '--image-opts', f'driver=raw,file.driver={kind},file.filename={path}')
     fails('a character device', 'it is not a regular file', 'info', '/dev/null')
+    fails('a character device as host_device', 'it is not a block device\n', 'info', '--image-opts', 'driver=host_device,filename=/dev/null')
     fails('a device that is not there', 'check the name', 'create', '-f', 'raw', 'json:{"driver":"host_device","filename":"nothing"}', '1M')
     verdict(not os.path.exists('nothing'), 'no file is made in its place')
 
@@ -305,6 +307,9 @@ def test_create():
         now = loop.bytes()
         verdict(now[:len(small)] == small and now[len(small):-1024] == old[len(small):-1024] and now[-1024:] == bytes(1024),
                 'the source, what lies behind it, and no trailer of an earlier image')
+        fails('a device onto itself', 'is read by this command', 'convert', '-f', 'raw', '-O', 'raw', loop.name, loop.name)
+        os.mknod('node', 0o600 | stat.S_IFBLK, os.stat(loop.name).st_rdev)
+        fails('neither by another node', 'is read by this command', 'convert', '-n', '-f', 'raw', '-O', 'raw', loop.name, 'node')
         works('create', 'create', '-f', 'raw', loop.name, '1M')
         now = loop.bytes()
         verdict(now[:512] == bytes(512) and now[512:5 * MIB] == small[512:], 'clears the first sector, as QEMU does')

@@ -215,6 +215,9 @@ bool
 cli_same_file (const char *a, const char *b)
 {
   struct stat one, two;
-  return stat (a, &one) == 0 && stat (b, &two) == 0 && one.st_dev == two.st_dev && one.st_ino == two.st_ino
-         && S_ISREG (one.st_mode);
+  if (stat (a, &one) < 0 || stat (b, &two) < 0)
+    return false;
+  if (S_ISBLK (one.st_mode) && S_ISBLK (two.st_mode))
+    return one.st_rdev == two.st_rdev;
+  return one.st_dev == two.st_dev && one.st_ino == two.st_ino && S_ISREG (one.st_mode);
 }

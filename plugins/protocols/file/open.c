@@ -64,7 +64,9 @@ file_check_type (const char *filename, const struct stat *st, FileKind kind, GEr
         "driver 'host_device', for a CD-ROM drive 'host_cdrom', or give nothing but its name)",
         filename);
   return tn_fail (error, TN_BLOCK_ERROR, EINVAL, "Could not open '%s': it is not a %s", filename,
-                  kind == FILE_REGULAR ? "regular file" : "block device (use driver 'file')");
+                  kind == FILE_REGULAR    ? "regular file"
+                  : S_ISREG (st->st_mode) ? "block device (use driver 'file')"
+                                          : "block device");
 }
 
 static int
