@@ -6,8 +6,10 @@
 int
 nbd_prepare (CliArgs *args)
 {
-  const bool device = cli_text (args, "connect") && !cli_flag (args, "verbose"),
+  const bool device = cli_flag (args, "connect") && !cli_flag (args, "verbose"),
              wanted = cli_flag (args, "fork") || device;
+  /* What a device is asked for is what a sandbox is there to refuse. */
+  args->no_sandbox = args->no_sandbox || cli_flag (args, "connect") || cli_flag (args, "disconnect");
   if (wanted && g_getenv ("LISTEN_PID")) {
     cli_error (args, "%s does not go together with a socket that the service manager has opened",
                device ? "--connect" : "--fork");
