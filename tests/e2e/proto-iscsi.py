@@ -206,7 +206,7 @@ def test_harm():
             status, _, text = img('convert', '-O', 'raw', '--image-opts',
                                   f'driver=raw,file.driver=iscsi,file.portal=127.0.0.1:{relay.port},file.target={TARGET},'
                                   'file.lun=1,file.timeout=2,file.reconnect-delay=8,file.header-digest=crc32c', 'out.raw')
-            why = difference(read('out.raw'), data) if status == 0 else '' if status == 1 and not fine else text
+            why = difference(read('out.raw'), data) if status == 0 else '' if status == 1 and not fine else f'status {status}'
             return verdict(not why, name, f'status {status}: {why} {text}')
 
     def cut(head, rest):

@@ -200,7 +200,7 @@ def test_harm(server):
             status, _, text = img('convert', '-O', 'raw', '--image-opts',
                                   server.options('harmed', server_port=relay.port, mountport=20048, timeout=2, reconnect_delay=4)
                                   .replace('server-port', 'server.port'), 'out.raw')
-            why = difference(read('out.raw'), data) if status == 0 else '' if status == 1 and not fine else text
+            why = difference(read('out.raw'), data) if status == 0 else '' if status == 1 and not fine else f'status {status}'
             return verdict(not why, name, f'status {status}: {why} {text}')
 
     def slow(back, part, before):
@@ -225,7 +225,8 @@ def test_harm(server):
 
     through('slow', slow)
     through('dropped in the middle', drop)
-    for at in (0, 1, 3, 4, 8, 12, 20, 24, 28, 40, 60, 100, 140, 150):
+    skip('damaged at byte 20', 'libnfs 4.0 believes the length of a verifier and reads outside of its memory')
+    for at in (0, 1, 3, 4, 8, 12, 24, 28, 40, 60, 100, 140, 150):
         through(f'damaged at byte {at}', damaged(at, 0x81), fine=False)
     for at in (0, 3, 4, 28, 100, 200, 5000):
         through(f'silent after {at} bytes',
