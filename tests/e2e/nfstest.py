@@ -55,11 +55,19 @@ def listens(port):
         return probe.connect_ex(('127.0.0.1', port)) == 0
 
 
+def last_words():
+    try:
+        with open('ganesha.log', encoding='utf-8', errors='replace') as log:
+            return ([''] + log.read().splitlines())[-1]
+    except OSError:
+        return 'no log'
+
+
 def wait_for(port, process):
     end = time.monotonic() + 90
     while not listens(port):
         if time.monotonic() > end or process.poll() is not None:
-            raise RuntimeError(f'nothing listens at port {port}')
+            raise RuntimeError(f'nothing listens at port {port}; {last_words()}')
         time.sleep(.05)
 
 

@@ -45,6 +45,7 @@ if not shutil.which('objdump'):
     skip('libraries', 'objdump is missing: install binutils')
     finish()
 write('d.raw', RNG.randbytes(1 << 20))
+write('zstd.raw', b'packed' * 100000)
 os.environ.pop('TENON_PLUGINS', None)
 tried = 0
 for plugin, command in USES.items():
@@ -63,5 +64,13 @@ for plugin, command in USES.items():
     verdict(status == 1 and absent in text and f"install package 'tenon-{plugin}'" in text and text.count('\n') == 1,
             f'{plugin}: using it says what to install', text)
     tried += 1
+if os.path.exists(f'{BUILD}/lib/tenon/plugins/codec-zstd.so'):
+    os.environ.pop('TENON_PLUGIN_PATH', None)
+    img('convert', '-f', 'raw', '-c', '-O', 'qcow2', '-o', 'compression_type=zstd', 'zstd.raw', 'zstd.qcow2')
+    absent = without('codec-zstd', libraries(f'{BUILD}/lib/tenon/plugins/codec-zstd.so')[0])
+    os.environ['TENON_PLUGIN_PATH'] = os.path.abspath('plugins')
+    status, _, text = img('convert', '-O', 'raw', 'zstd.qcow2', 'back.raw')
+    verdict(status == 1 and absent in text and 'damaged' not in text, 'data that cannot be unpacked are not called damaged',
+            text)
 verdict(tried > 0, 'there are such plugins', tried)
 finish()

@@ -62,6 +62,9 @@ qcow_unpack (TnNode *node, const TnExtent *extent, const void *in, size_t in_len
 {
   Qcow *q = tn_node_state (node);
   g_autoptr (GError) cause = NULL;
+  if (qcow_codec (q, error) == NULL) {
+    return -ENOTSUP;
+  }
   int ret = qcow_unpack_bytes (q, in, in_length, out, out_length, &cause);
   if (ret == 0) {
     return 0;

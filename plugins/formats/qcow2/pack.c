@@ -70,6 +70,9 @@ qcow2_unpack (TnNode *node, const TnExtent *extent, const void *in, size_t in_le
 {
   Qcow2 *q = tn_node_state (node);
   GError *cause = NULL;
+  if (find_codec (q, error) == NULL) {
+    return -ENOTSUP;
+  }
   int ret = qcow2_unpack_bytes (q, in, in_length, out, out_length, &cause);
   if (ret == 0) {
     return 0;
