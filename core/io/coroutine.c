@@ -146,18 +146,28 @@ switch_back (TnCoroutine *self)
   tn_stack_enter (&leave);
 }
 
-/* Runs @coroutine until it yields or ends. */
 static void
-resume (TnCoroutine *coroutine)
+enter (TnCoroutine *coroutine)
 {
-  TnCoroutine *resumer = thread_state.self;
+  TnCoroutine *resumer = coroutine->resumer;
   TnStackLeave leave;
 
-  coroutine->resumer = resumer;
   thread_state.self = coroutine;
   tn_stack_leave (&leave, &coroutine->stack, false);
   tn_context_switch (resumer ? &resumer->context : &thread_state.own, &coroutine->context);
   tn_stack_enter (&leave);
+}
+
+/* Runs @coroutine until it yields or ends. */
+static void
+resume (TnCoroutine *coroutine)
+{
+  coroutine->resumer = thread_state.self;
+  enter (coroutine);
+  while (G_UNLIKELY (coroutine->aside)) {
+    tn_co_call_aside (g_steal_pointer (&coroutine->aside), coroutine->aside_opaque);
+    enter (coroutine);
+  }
   if (coroutine->ended)
     pool_put (&thread_state.pool, coroutine);
 }
@@ -191,6 +201,7 @@ tn_co_start (TnCoroutineFunc fn, void *opaque)
   coroutine->loop = tn_loop_current ();
   coroutine->fn = fn;
   coroutine->opaque = opaque;
+  coroutine->aside = NULL;
   coroutine->ended = false;
   atomic_init (&coroutine->state, TN_CO_ACTIVE);
   tn_stack_renew (&coroutine->stack);
@@ -225,6 +236,21 @@ tn_co_run (TnCoroutineFunc fn, void *opaque)
   tn_co_start (co_run_main, &run);
   while (!run.ended)
     tn_loop_iterate (tn_loop_current (), true);
+}
+
+/* A resumer that is a coroutine itself passes it on. */
+void
+tn_co_call_aside (TnCoroutineFunc fn, void *opaque)
+{
+  TnCoroutine *self = thread_state.self;
+
+  if (!self) {
+    fn (opaque);
+    return;
+  }
+  self->aside_opaque = opaque;
+  self->aside = fn;
+  switch_back (self);
 }
 
 TnCoroutine *

@@ -15,7 +15,6 @@ typedef enum TnCoState {
   TN_CO_WOKEN,   /* running, and the next yield returns at once */
 } TnCoState;
 
-/* Lies at the top of its own stack. */
 /* Of a coroutine that waits for a lock. */
 typedef enum TnTurn {
   TN_TURN_WAITS,
@@ -24,12 +23,15 @@ typedef enum TnTurn {
   TN_TURN_OWNER
 } TnTurn;
 
+/* Lies at the top of its own stack. */
 struct TnCoroutine {
   TnLoopTask task; /* in its loop's ready list or inbox */
   TnContext context;
   TnLoop *loop;
   TnCoroutineFunc fn;
   void *opaque;
+  TnCoroutineFunc aside; /* what it wants done on the stack of whoever resumed it */
+  void *aside_opaque;
   TnCoroutine *resumer; /* NULL when the loop's own stack resumed it */
   TnCoroutine *next;    /* in a pool, or among the waiters of a lock or a queue */
   TnStack stack;
@@ -37,5 +39,9 @@ struct TnCoroutine {
   uint8_t turn; /* TnTurn */
   _Atomic uint32_t state;
 };
+
+/* Calls @fn on the thread's own stack, and is back when it has returned.  For code of others that takes more
+ * stack than a coroutine has. */
+void tn_co_call_aside (TnCoroutineFunc fn, void *opaque);
 
 #endif

@@ -4,6 +4,7 @@
 #include <dlfcn.h>
 #include <ltdl.h>
 
+#include "io/coroutine.h"
 #include "plugin/static.h"
 
 /* libltdl finds it as NAME_LTX_tenon_plugin. */
@@ -53,20 +54,37 @@ fail_to_open (const char *path, const char *package, GError **error)
                   names_path ? "" : path, names_path ? "" : ": ", reason);
 }
 
-static lt_dlhandle
-open_object (const char *path, const char *name, const char *package, GError **error)
+typedef struct Opening {
+  const char *file, *package;
+  lt_dlhandle handle;
+  GError *error;
+} Opening;
+
+/* Runs what the libraries of the plugin do when they are loaded, too. */
+static void
+open_aside (void *opaque)
 {
+  Opening *opening = opaque;
   lt_dladvise advise;
   if (lt_dladvise_init (&advise) != 0) {
-    tn_fail (error, TN_PLUGIN_ERROR, ENOMEM, "cannot start the plugin loader: %s", lt_dlerror ());
-    return NULL;
+    tn_fail (&opening->error, TN_PLUGIN_ERROR, ENOMEM, "cannot start the plugin loader: %s", lt_dlerror ());
+    return;
   }
   lt_dladvise_local (&advise);
-  lt_dlhandle handle = lt_dlopenadvise (path ? path : name, advise);
+  opening->handle = lt_dlopenadvise (opening->file, advise);
   lt_dladvise_destroy (&advise);
-  if (!handle)
-    fail_to_open (path ? path : name, package, error);
-  return handle;
+  if (!opening->handle)
+    fail_to_open (opening->file, opening->package, &opening->error);
+}
+
+static lt_dlhandle
+open_object (const char *file, const char *package, GError **error)
+{
+  Opening opening = { .file = file, .package = package };
+  tn_co_call_aside (open_aside, &opening);
+  if (opening.error)
+    g_propagate_error (error, opening.error);
+  return opening.handle;
 }
 
 static TnDescriptor *
@@ -86,7 +104,7 @@ tn_object_load (const char *path, const char *name, const char *package, GError 
 {
   if (start_libltdl (error) < 0)
     return NULL;
-  lt_dlhandle handle = open_object (path, name, package, error);
+  lt_dlhandle handle = open_object (path ? path : name, package, error);
   if (!handle)
     return NULL;
   TnDescriptor *descriptor = adopt_from (handle, path ? path : name, name, error);

@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #include "loop-fixture.h"
 
+#include "io/coroutine.h"
+
 #include <stdatomic.h>
 #include <sys/resource.h>
 
@@ -45,6 +47,62 @@ test_steps (TnLoop *loop)
   iterate_until (loop, &steps.ended);
   g_assert_cmpstr (steps.log->str, ==, "abcde");
   g_string_free (steps.log, TRUE);
+}
+
+/* ---- On the stack of the thread ---- */
+
+typedef struct Deep {
+  TnCoroutine *outer;
+  unsigned calls;
+} Deep;
+
+/* More than a coroutine has. */
+static void
+take_much_stack (void *opaque)
+{
+  Deep *deep = opaque;
+  char bytes[2 << 20];
+
+  g_assert_null (tn_co_self ());
+  memset (bytes, 1, sizeof bytes);
+  __asm__ volatile("" : : "r"(bytes) : "memory");
+  deep->calls++;
+}
+
+static void
+inner_main (void *opaque)
+{
+  TnCoroutine *self = tn_co_self ();
+
+  tn_co_call_aside (take_much_stack, opaque);
+  g_assert_true (tn_co_self () == self);
+  tn_co_call_aside (take_much_stack, opaque);
+}
+
+static void
+outer_main (void *opaque)
+{
+  Deep *deep = opaque;
+
+  deep->outer = tn_co_self ();
+  tn_co_start (inner_main, deep);
+  g_assert_true (tn_co_self () == deep->outer);
+  tn_co_yield ();
+  tn_co_call_aside (take_much_stack, deep);
+}
+
+static void
+test_aside (TnLoop *loop)
+{
+  Deep deep = { 0 };
+
+  tn_co_call_aside (take_much_stack, &deep);
+  g_assert_cmpuint (deep.calls, ==, 1);
+  tn_co_start (outer_main, &deep);
+  g_assert_cmpuint (deep.calls, ==, 3);
+  tn_co_wake (deep.outer);
+  tn_loop_iterate (loop, true);
+  g_assert_cmpuint (deep.calls, ==, 4);
 }
 
 static void
@@ -597,6 +655,7 @@ main (int argc, char **argv)
   g_test_init (&argc, &argv, NULL);
   g_unsetenv ("TENON_LOOP");
   add_backend_test ("coroutine/steps", test_steps);
+  add_backend_test ("coroutine/aside", test_aside);
   add_backend_test ("coroutine/early-wake", test_early_wake);
   add_backend_test ("coroutine/nest", test_nest);
   add_backend_test ("coroutine/run-nested", test_run_nested);
