@@ -30,4 +30,9 @@ TN_API const void *tn_secret_bytes (const TnSecret *secret, size_t *length);
 TN_API void tn_secret_free (TnSecret *secret);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC (TnSecret, tn_secret_free)
 
+/** @text as it may be shown: names of images and options in it with `***` for the values of keys, passwords,
+ *  passphrases and cookies (`:key=…`, `file.password=…`, `"cookie": "…"`, `//user:…@host`).  To be freed by
+ *  g_free().  Names of secrets (`key-secret=ID`) stay. */
+TN_API char *tn_secret_hide (const char *text);
+
 #endif

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #include <tenon/option.h>
+#include <tenon/secret.h>
 
 static const char *const preallocations[] = { "off", "metadata", "full", NULL };
 
@@ -343,6 +344,39 @@ test_round_trip (void)
   }
 }
 
+/* ---- Names without their secrets ---- */
+
+static void
+test_hide (void)
+{
+  static const char *const cases[][2] = {
+    { "disk.qcow2", "disk.qcow2" },
+    { "", "" },
+    { "rbd:p/i:id=eve:key=AQ==:conf=x", "rbd:p/i:id=eve:key=***:conf=x" },
+    { "cannot open 'rbd:p/i:key=AQ\\:A': no", "cannot open 'rbd:p/i:key=***': no" },
+    { "'rbd:p/i:key:AQ==': no", "'rbd:p/i:key:***': no" },
+    { "wrong key: it", "wrong key: it" },
+    { "driver=http,url=x,cookie=a=b; c:d,,e,timeout=1", "driver=http,url=x,cookie=***,timeout=1" },
+    { "file.password=x", "file.password=***" },
+    { "'file.password=x'y', 'z'", "'file.password=***', 'z'" },
+    { "key-secret=s0,keyed=1", "key-secret=s0,keyed=1" },
+    { "rbd://h/p/i?key=abc&timeout=1", "rbd://h/p/i?key=***&timeout=1" },
+    { "https://me:pass:word@host/a:b@c", "https://me:***@host/a:b@c" },
+    { "ssh://me@host:22/path", "ssh://me@host:22/path" },
+    { "nbd://[::1]:10809/x", "nbd://[::1]:10809/x" },
+    { "json:{\"file\": {\"password\": \"a\\\"b\", \"port\": 1}}",
+      "json:{\"file\": {\"password\": \"***\", \"port\": 1}}" },
+    { "json:{\"file.cookie\":\"unfinished", "json:{\"file.cookie\":\"***" },
+    { "give password=WORD", "give password=WORD" },
+    { "key=", "key=***" },
+    { "=\"://", "=\"://" },
+  };
+  for (size_t i = 0; i < G_N_ELEMENTS (cases); i++) {
+    g_autofree char *shown = tn_secret_hide (cases[i][0]);
+    g_assert_cmpstr (shown, ==, cases[i][1]);
+  }
+}
+
 int
 main (int argc, char **argv)
 {
@@ -356,5 +390,6 @@ main (int argc, char **argv)
   g_test_add_func ("/options/check", test_check);
   g_test_add_func ("/options/row-sizes", test_row_sizes);
   g_test_add_func ("/options/round-trip", test_round_trip);
+  g_test_add_func ("/options/hide", test_hide);
   return g_test_run ();
 }

@@ -2,6 +2,8 @@
 /* Standard output in large pieces, errors in one line. */
 #include "cli.h"
 
+#include <tenon/secret.h>
+
 #include <unistd.h>
 
 #define OUT_CHUNK (32 * 1024)
@@ -117,7 +119,8 @@ append_line (GString *line, const char *text)
 static void
 report (CliArgs *args, const char *kind, const char *format, va_list list)
 {
-  g_autofree char *text = g_strdup_vprintf (format, list);
+  g_autofree char *whole = g_strdup_vprintf (format, list);
+  g_autofree char *text = tn_secret_hide (whole);
   g_autoptr (GString) line = g_string_new (args->tool->name);
   g_string_append (line, ": ");
   g_string_append (line, kind);
