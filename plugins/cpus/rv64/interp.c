@@ -83,7 +83,7 @@
     const RvTlbEntry *entry_ = &tlb->read[(address_ >> TN_PAGE_SHIFT) % RV_TLB_SIZE];                        \
     if (RV_LIKELY (TLB_HIT (entry_, address_, sizeof (type)))) {                                             \
       target = (uint64_t) convert FROM_LE (                                                                  \
-          __atomic_load_n ((const type *) (entry_->addend + address_), __ATOMIC_RELAXED));                   \
+          __atomic_load_n ((const type *) (entry_->addend + address_), RV_LOAD_ORDER));                      \
       also;                                                                                                  \
       STEP ();                                                                                               \
     }                                                                                                        \
@@ -99,7 +99,7 @@
     uint64_t address_ = X (rs1) + (uint64_t) insn->imm;                                                      \
     const RvTlbEntry *entry_ = &tlb->write[(address_ >> TN_PAGE_SHIFT) % RV_TLB_SIZE];                       \
     if (RV_LIKELY (TLB_HIT (entry_, address_, sizeof (type)))) {                                             \
-      __atomic_store_n ((type *) (entry_->addend + address_), TO_LE ((type) (value)), __ATOMIC_RELAXED);     \
+      __atomic_store_n ((type *) (entry_->addend + address_), TO_LE ((type) (value)), RV_STORE_ORDER);       \
       STEP ();                                                                                               \
     }                                                                                                        \
     if (!rv_store (hart, address_, sizeof (type), (value)))                                                  \

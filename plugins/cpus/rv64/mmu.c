@@ -305,7 +305,7 @@ copy_in (const uint8_t *host, unsigned bytes)
   uint64_t value = 0;
 
   for (unsigned i = 0; i < bytes; i++)
-    value |= (uint64_t) __atomic_load_n (host + i, __ATOMIC_RELAXED) << 8 * i;
+    value |= (uint64_t) __atomic_load_n (host + i, RV_LOAD_ORDER) << 8 * i;
   return value;
 }
 
@@ -313,7 +313,7 @@ static void
 copy_out (uint8_t *host, unsigned bytes, uint64_t value)
 {
   for (unsigned i = 0; i < bytes; i++)
-    __atomic_store_n (host + i, (uint8_t) (value >> 8 * i), __ATOMIC_RELAXED);
+    __atomic_store_n (host + i, (uint8_t) (value >> 8 * i), RV_STORE_ORDER);
 }
 
 /* An aligned access is one access on the host too: other harts may look. */
@@ -322,13 +322,13 @@ read_aligned (const uint8_t *host, unsigned bytes)
 {
   switch (bytes) {
   case 1:
-    return __atomic_load_n (host, __ATOMIC_RELAXED);
+    return __atomic_load_n (host, RV_LOAD_ORDER);
   case 2:
-    return GUINT16_FROM_LE (__atomic_load_n ((const uint16_t *) host, __ATOMIC_RELAXED));
+    return GUINT16_FROM_LE (__atomic_load_n ((const uint16_t *) host, RV_LOAD_ORDER));
   case 4:
-    return GUINT32_FROM_LE (__atomic_load_n ((const uint32_t *) host, __ATOMIC_RELAXED));
+    return GUINT32_FROM_LE (__atomic_load_n ((const uint32_t *) host, RV_LOAD_ORDER));
   default:
-    return GUINT64_FROM_LE (__atomic_load_n ((const uint64_t *) host, __ATOMIC_RELAXED));
+    return GUINT64_FROM_LE (__atomic_load_n ((const uint64_t *) host, RV_LOAD_ORDER));
   }
 }
 
@@ -337,16 +337,16 @@ write_aligned (uint8_t *host, unsigned bytes, uint64_t value)
 {
   switch (bytes) {
   case 1:
-    __atomic_store_n (host, (uint8_t) value, __ATOMIC_RELAXED);
+    __atomic_store_n (host, (uint8_t) value, RV_STORE_ORDER);
     break;
   case 2:
-    __atomic_store_n ((uint16_t *) host, GUINT16_TO_LE ((uint16_t) value), __ATOMIC_RELAXED);
+    __atomic_store_n ((uint16_t *) host, GUINT16_TO_LE ((uint16_t) value), RV_STORE_ORDER);
     break;
   case 4:
-    __atomic_store_n ((uint32_t *) host, GUINT32_TO_LE ((uint32_t) value), __ATOMIC_RELAXED);
+    __atomic_store_n ((uint32_t *) host, GUINT32_TO_LE ((uint32_t) value), RV_STORE_ORDER);
     break;
   default:
-    __atomic_store_n ((uint64_t *) host, GUINT64_TO_LE (value), __ATOMIC_RELAXED);
+    __atomic_store_n ((uint64_t *) host, GUINT64_TO_LE (value), RV_STORE_ORDER);
   }
 }
 

@@ -28,6 +28,16 @@
 #define RV_LIKELY(condition) __builtin_expect (!!(condition), 1)
 #define RV_UNLIKELY(condition) __builtin_expect (!!(condition), 0)
 
+/* Of the guest's accesses to its memory: what it wants ordered, it orders by FENCE.  ThreadSanitizer sees no
+ * fences, so there the accesses themselves are ordered. */
+#ifdef __SANITIZE_THREAD__
+#define RV_LOAD_ORDER __ATOMIC_ACQUIRE
+#define RV_STORE_ORDER __ATOMIC_RELEASE
+#else
+#define RV_LOAD_ORDER __ATOMIC_RELAXED
+#define RV_STORE_ORDER __ATOMIC_RELAXED
+#endif
+
 typedef struct RvHart RvHart;
 typedef struct RvInsn RvInsn;
 
