@@ -12,7 +12,9 @@ python3 - "$images" "$img" "${TENON_IMAGES_FORMATS:-raw qcow2}" <<'PY'
 import bz2, hashlib, os, resource, shutil, struct, subprocess, sys, time
 images, tool, formats = sys.argv[1], sys.argv[2], sys.argv[3].split()
 BLOCK = 65536
-sanitized = os.environ.get('TENON_SAN') == '1'
+# A sanitizer answers this.
+sanitized = b'Sanitizer' in subprocess.run([tool, '--version'], capture_output=True, env={
+    **os.environ, 'ASAN_OPTIONS': 'help=1', 'TSAN_OPTIONS': 'help=1'}).stderr
 
 def digest(path):
     """SHA-256 over number and bytes of each block that is not all zero, then the size."""
