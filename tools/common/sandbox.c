@@ -10,7 +10,8 @@ names_network (const char *text)
   return text
          && (strstr (text, "://") || strstr (text, "server.") || strstr (text, "\"server\"")
              || strstr (text, "driver=ssh") || strstr (text, "portal=") || strstr (text, "\"portal\"")
-             || g_str_has_prefix (text, "nbd:"));
+             || strstr (text, "driver=rbd") || strstr (text, "\"rbd\"") || g_str_has_prefix (text, "nbd:")
+             || g_str_has_prefix (text, "rbd:"));
 }
 
 static bool
