@@ -10,8 +10,9 @@ names_network (const char *text)
   return text
          && (strstr (text, "://") || strstr (text, "server.") || strstr (text, "\"server\"")
              || strstr (text, "driver=ssh") || strstr (text, "portal=") || strstr (text, "\"portal\"")
-             || strstr (text, "driver=rbd") || strstr (text, "\"rbd\"") || g_str_has_prefix (text, "nbd:")
-             || g_str_has_prefix (text, "rbd:"));
+             || strstr (text, "driver=rbd") || strstr (text, "\"rbd\"") || strstr (text, "driver=sheepdog")
+             || strstr (text, "\"sheepdog\"") || g_str_has_prefix (text, "nbd:")
+             || g_str_has_prefix (text, "sheepdog:") || g_str_has_prefix (text, "rbd:"));
 }
 
 static bool
