@@ -124,6 +124,7 @@ sd_send (SdLink *link)
       return true;
     if (sent < 0)
       return false;
+    link->heard = tn_clock_ns (); /* it takes what is sent: it is not silent */
     sd_account (link, (size_t) sent);
   }
   return true;

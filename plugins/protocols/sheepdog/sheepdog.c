@@ -124,6 +124,7 @@ static int
 sd_take_session (SdClient *client, SdWork *work, GError **error)
 {
   client->inode = work->session.inode;
+  client->shift = client->inode.shift;
   if (!client->writes || !client->inode.is_snapshot)
     return 0;
   sd_work_run (&(SdWork){ .work = sd_release_work, .place = &client->place, .session = work->session });
@@ -214,13 +215,13 @@ sd_node_resize (TnNode *node, uint64_t size, TnPrealloc prealloc, GError **error
   if (prealloc != TN_PREALLOC_OFF)
     return tn_fail (error, TN_BLOCK_ERROR, ENOTSUP,
                     "the %s cannot set space aside: preallocation has to be off", server);
-  if (size < client->inode.size)
+  if (size < tn_node_size (node))
     return tn_fail (error, TN_BLOCK_ERROR, ENOTSUP,
                     "'%s' on the %s cannot be made smaller: copy it into a new VDI", vdi, server);
-  if (size > (uint64_t) SD_MAX_OBJECTS << client->inode.shift)
+  if (size > (uint64_t) SD_MAX_OBJECTS << client->shift)
     return tn_fail (error, TN_BLOCK_ERROR, EFBIG,
                     "'%s' on the %s cannot be larger than %u TiB: make it anew with a larger object_size",
-                    vdi, server, 1u << (client->inode.shift - 20));
+                    vdi, server, 1u << (client->shift - 20));
   const int rc = sd_link_run (client, sd_resize_work, &size);
   return rc < 0 ? tn_fail_errno (error, TN_BLOCK_ERROR, -rc, "the %s cannot resize '%s'", server, vdi) : 0;
 }
@@ -229,7 +230,7 @@ static int
 sd_node_map (TnNode *node, uint64_t offset, uint64_t length, uint32_t flags, TnExtent *extent, GError **error)
 {
   const SdClient *client = sd_client_of (node);
-  const uint8_t shift = client->inode.shift;
+  const uint8_t shift = client->shift;
   const uint64_t first = offset >> shift;
   const bool data = sd_entry (client, first) != 0;
   const uint64_t most = MIN (SD_MAX_OBJECTS, ((offset + length) >> shift) + 1);
@@ -247,14 +248,24 @@ sd_node_map (TnNode *node, uint64_t offset, uint64_t length, uint32_t flags, TnE
 }
 
 static int
+sd_allocated_work (SdClient *client, void *opaque)
+{
+  uint64_t *bytes = opaque;
+  const uint64_t n = sd_objects_of (&client->inode);
+  for (uint64_t i = 0; i < n; i++)
+    *bytes += sd_entry (client, i) == client->inode.vdi_id ? UINT64_C (1) << client->shift : 0;
+  return 0;
+}
+
+/* Objects of its own: those of parents are theirs. */
+static int
 sd_node_allocated (TnNode *node, uint64_t *bytes, GError **error)
 {
-  const SdClient *client = sd_client_of (node);
-  const uint64_t n = sd_objects_of (&client->inode);
-  *bytes = 0;
-  for (uint64_t i = 0; i < n; i++)
-    *bytes += sd_entry (client, i) == client->inode.vdi_id ? UINT64_C (1) << client->inode.shift : 0;
-  return 0;
+  uint64_t sum = 0;
+  const int rc = sd_link_run (sd_client_of (node), sd_allocated_work, &sum);
+  if (rc == 0)
+    *bytes = sum;
+  return rc;
 }
 
 static char *

@@ -124,7 +124,8 @@ struct SdClient {
   TnNode *node;
   TnLoop *loop;
   SdPlace place;
-  SdInode inode;
+  SdInode inode;   /* the loop's thread */
+  uint8_t shift;   /* inode.shift, for any thread: it never changes */
   uint32_t *table; /* SD_MAX_OBJECTS; of the machine's byte order; atomic */
   uint32_t flags;  /* SD_FLAG_CACHE or SD_FLAG_DIRECT */
   bool writes;
