@@ -364,6 +364,6 @@ static const TnClass sd_class = {
 
 static const TnClass *const sd_classes[] = { &sd_class, NULL };
 
-TN_PLUGIN_DEFINE (protocol_sheepdog, .security = TN_SECURITY_HARDENED, .name = "protocol-sheepdog",
+TN_PLUGIN_DEFINE (protocol_sheepdog, .security = TN_SECURITY_TRUSTED_INPUT, .name = "protocol-sheepdog",
                   .version = "1.0", .licence = "LGPL-2.1-or-later", .package = "tenon-protocol-sheepdog",
                   .classes = sd_classes);
