@@ -4,7 +4,7 @@
 
 usage: bench.py [--runs N] [--qemu DIR] [--ours DIR] [--disk DIR] [--markdown] [GROUP...]
 
-Groups: startup vm convert formats random boot guest nbd (default: all).  CPU is user + system time of the whole process
+Groups: startup vm convert formats random boot guest nbd protocols (default: all).  CPU is user + system time of the whole process
 tree; ratios are the median, over the pairs of runs, of theirs / ours (above 1: ours is better).  --qemu DIR takes
 QEMU's tools from DIR instead of PATH, --ours DIR ours from an installation instead of the build folder.  Scratch
 files go to TMPDIR, or to /dev/shm where it has room; those of "random" and "nbd" also to --disk DIR (default: /var/tmp).
@@ -17,11 +17,12 @@ from formats import formats
 from harness import Bench
 from machines import boot, guest_group, vm
 from nbd import nbd
+from protocols import protocols
 from reads import random_group
 from tools import convert, startup
 
 GROUPS = {'startup': startup, 'vm': vm, 'convert': convert, 'formats': formats, 'random': random_group, 'boot': boot,
-          'guest': guest_group, 'nbd': nbd}
+          'guest': guest_group, 'nbd': nbd, 'protocols': protocols}
 
 
 def main():
@@ -31,7 +32,7 @@ def main():
     parser.add_argument('--qemu', default='', help='folder that holds the QEMU to compare with')
     parser.add_argument('--ours', default='', help='folder that holds the Tenon to measure')
     parser.add_argument('--markdown', action='store_true')
-    parser.add_argument('--only', metavar='TEXT', default='', help='only cases of "formats" and "nbd" whose name holds TEXT')
+    parser.add_argument('--only', metavar='TEXT', default='', help='only cases of "formats", "nbd" and "protocols" whose name holds TEXT')
     parser.add_argument('groups', nargs='*', metavar='GROUP')
     arguments = parser.parse_args()
     unknown = [g for g in arguments.groups if g not in GROUPS]
