@@ -3,7 +3,9 @@
 #include "http.h"
 
 /* Finished fetches that are kept. */
-#define CACHE_BYTES (8u << 20)
+#define CACHE_BYTES (2u << 20)
+/* Buffers from this size on are used again: new ones are new pages each time. */
+#define LARGE_BUFFER (64u << 10)
 #define MAX_FETCHES 256
 /* Transfers that bring nothing, before a fetch fails, and the pause before the first of them. */
 #define MAX_TRIES 3
@@ -22,6 +24,35 @@ fetch_free (gpointer data)
   g_free (fetch);
 }
 
+/* ---- Buffers ---- */
+
+static void
+keep_buffer (HttpNode *http, HttpFetch *fetch)
+{
+  if (!fetch->data || fetch->room < LARGE_BUFFER || fetch->room <= http->spare_room)
+    return;
+  g_free (http->spare);
+  http->spare = g_steal_pointer (&fetch->data);
+  http->spare_room = fetch->room;
+}
+
+bool
+http_fetch_buffer (HttpFetch *fetch)
+{
+  HttpNode *http = fetch->node;
+  if (fetch->data)
+    return true;
+  if (http->spare_room >= fetch->length && http->spare_room / 2 <= fetch->length) {
+    fetch->data = g_steal_pointer (&http->spare);
+    fetch->room = http->spare_room;
+    http->spare_room = 0;
+    return true;
+  }
+  fetch->data = g_try_malloc (fetch->length);
+  fetch->room = fetch->length;
+  return fetch->data != NULL;
+}
+
 static HttpFetch *
 fetch_at (const HttpNode *http, guint i)
 {
@@ -34,6 +65,7 @@ http_fetches_free (HttpNode *http)
   if (http->fetches)
     g_ptr_array_set_free_func (http->fetches, fetch_free);
   g_clear_pointer (&http->fetches, g_ptr_array_unref);
+  g_clear_pointer (&http->spare, g_free);
 }
 
 HttpFetch *
@@ -58,6 +90,7 @@ static void
 forget (HttpNode *http, HttpFetch *fetch)
 {
   g_ptr_array_remove_fast (http->fetches, fetch);
+  keep_buffer (http, fetch);
   fetch_free (fetch);
 }
 

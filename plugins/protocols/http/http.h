@@ -52,6 +52,7 @@ struct HttpFetch {
   uint64_t filled;
   uint64_t continued_at; /* `filled` when the present transfer began */
   uint8_t *data;
+  uint64_t room; /* of data */
   HttpRead *waiting;
   uint64_t used;   /* when it was of use last, in reads of the node */
   bool sequential; /* what follows is wanted next */
@@ -99,6 +100,8 @@ struct HttpNode {
   GPtrArray *fetches; /* of HttpFetch; owns them */
   uint64_t clock;     /* counts reads */
   uint64_t expected;  /* where the last read ended */
+  uint8_t *spare;     /* the buffer of a fetch that has been forgotten, or NULL */
+  uint64_t spare_room;
 
   TnCoroutine *opener; /* waits for the first fetch */
   int open_rc;
@@ -138,6 +141,8 @@ void http_transfer_drop (HttpFetch *fetch);
 HttpFetch *http_fetch_new (HttpNode *http, uint64_t start, uint64_t length);
 /* The one that has the byte at @offset or is going to, best one first; or NULL. */
 HttpFetch *http_fetch_find (const HttpNode *http, uint64_t offset);
+/* It has one to read into; false: there is no memory. */
+bool http_fetch_buffer (HttpFetch *fetch);
 /* Starts what may start. */
 void http_fetch_start_queued (HttpNode *http);
 void http_fetch_ended (HttpFetch *fetch, CURLcode code);

@@ -254,9 +254,7 @@ int
 http_transfer_start (HttpFetch *fetch)
 {
   HttpNode *http = fetch->node;
-  if (!fetch->data)
-    fetch->data = g_try_malloc (fetch->length);
-  fetch->easy = fetch->data ? http_handle_new (http) : NULL;
+  fetch->easy = http_fetch_buffer (fetch) ? http_handle_new (http) : NULL;
   if (!fetch->easy)
     return -ENOMEM;
   http_response_reset (&fetch->response);
