@@ -134,7 +134,7 @@ tn_context_init (TnContext *context, void *base, void *top, void *arg)
 #endif
 
 /* Goes from the running coroutine back to whoever resumed it. */
-static void
+static TN_NEVER_LEFT void
 switch_back (TnCoroutine *self)
 {
   TnCoroutine *resumer = self->resumer;
@@ -172,7 +172,7 @@ resume (TnCoroutine *coroutine)
     pool_put (&thread_state.pool, coroutine);
 }
 
-void
+TN_NEVER_LEFT void
 tn_coroutine_main (void *opaque)
 {
   TnCoroutine *self = opaque;

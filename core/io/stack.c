@@ -70,11 +70,6 @@ void
 tn_stack_renew (TnStack *stack)
 {
   forget_frames (stack);
-#ifdef TN_WITH_TSAN
-  /* It counts the calls of a fiber, and a coroutine never returns from its first. */
-  __tsan_destroy_fiber (stack->tsan_fiber);
-  stack->tsan_fiber = __tsan_create_fiber (0);
-#endif
 }
 
 /* @stack may lie in the memory that this frees. */

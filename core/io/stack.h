@@ -30,6 +30,14 @@
 #include <sanitizer/tsan_interface.h>
 #endif
 
+/* Of functions that a coroutine enters and does not return from: ThreadSanitizer would count their calls on a
+ * stack for ever. */
+#ifdef TN_WITH_TSAN
+#define TN_NEVER_LEFT __attribute__ ((no_sanitize ("thread")))
+#else
+#define TN_NEVER_LEFT
+#endif
+
 typedef struct TnStack {
   void *map; /* with the guard page */
   size_t map_size;

@@ -3,6 +3,8 @@
 #ifndef TN_CORE_IO_SWITCH_H
 #define TN_CORE_IO_SWITCH_H
 
+#include "io/stack.h"
+
 #include <stddef.h>
 #include <stdint.h>
 
@@ -49,7 +51,7 @@ tn_context_init (TnContext *context, void *base, void *top, void *arg)
   context->sp = frame;
 }
 
-static inline void
+static inline TN_NEVER_LEFT void
 tn_context_switch (TnContext *from, TnContext *to)
 {
   tn_switch_stack (&from->sp, to->sp);

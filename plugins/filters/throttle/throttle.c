@@ -37,7 +37,7 @@ throttle_stand_in_line (ThrottleState *s, ThrottleWhat direction, uint64_t bytes
 {
   ThrottleGroup *group = s->group;
   ThrottleWaiter me = { .opaque = tn_co_self () }, *next;
-  int64_t wait;
+  int64_t wait = 0;
 
   g_mutex_lock (&group->lock);
   throttle_group_queue (group, &s->member, direction, &me);
