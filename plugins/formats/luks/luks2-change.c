@@ -2,9 +2,10 @@
 /*
  * Adding passphrases to a version 2 header, and taking them away.
  *
- * Order on disk: a slot's area before a header that tells of it; both headers, which have forgotten a slot,
- * before noise over its area.  Of the two copies that which was not read is written first, so that one is
- * right at any time; a larger sequence number tells which is newer.
+ * Order on disk: a slot's area before a header that tells of it; noise over an erased slot's area before the
+ * headers that have forgotten it, since until both have, one of them still opens what is there.  Of the two
+ * copies that which was not read is written first, so that one is right at any time; a larger sequence number
+ * tells which is newer.
  */
 #include "luks2.h"
 
@@ -107,12 +108,11 @@ replace_headers (TnNode *file, Luks2 **header, bool detached, uint32_t removed, 
 static int
 erase (TnNode *file, Luks2 **header, bool detached, uint32_t chosen, GError **error)
 {
-  g_autofree Luks2 *before = g_memdup2 (*header, sizeof **header);
-  int rc = replace_headers (file, header, detached, chosen, NULL, error);
+  int rc = 0;
   for (unsigned i = 0; i < LUKS2_SLOTS && !rc; i++)
-    if ((chosen >> i & 1) && before->slots[i].slot.used)
-      rc = luks_slot_wipe (file, 0, &before->slots[i].slot, error);
-  return rc ? rc : tn_node_flush (file, error);
+    if ((chosen >> i & 1) && (*header)->slots[i].slot.used)
+      rc = luks_slot_wipe (file, 0, &(*header)->slots[i].slot, error);
+  return rc ? rc : replace_headers (file, header, detached, chosen, NULL, error);
 }
 
 /* The slots among @among that the old secret opens. */

@@ -2,9 +2,10 @@
 /*
  * Adding passphrases to a version 1 header, and taking them away.
  *
- * Order on disk: a slot's area before the header that tells of it; the header that has forgotten a slot
- * before noise over its area.  The header is written sector by sector, so that a power cut leaves each slot
- * as it was or as it is to be.
+ * Order on disk: a slot's area before the header that tells of it; noise over the area of an erased slot
+ * before the header that has forgotten it.  The other way round a power cut would leave a key that an old
+ * copy of the header opens, while nothing says any more where it is to be overwritten.  The header is written
+ * sector by sector, so that a power cut leaves each slot's entry as it was or as it is to be.
  */
 #include "luks.h"
 
@@ -117,6 +118,23 @@ replace_header (TnNode *file, uint64_t base, Luks1 *header, const Luks1 *next, G
   return rc;
 }
 
+/* ---- Forgetting ---- */
+
+/* Noise over the areas of the slots @chosen, then a header without them. */
+static int
+forget_slots (TnNode *file, uint64_t base, Luks1 *header, uint32_t chosen, GError **error)
+{
+  Luks1 next = *header;
+  int rc = 0;
+  for (unsigned i = 0; i < LUKS1_SLOTS && !rc; i++) {
+    if (!(chosen >> i & 1))
+      continue;
+    next.slots[i].used = false;
+    rc = next.slots[i].offset ? luks_slot_wipe (file, base, &next.slots[i], error) : 0;
+  }
+  return rc ? rc : replace_header (file, base, header, &next, error);
+}
+
 /* ---- Adding ---- */
 
 static int
@@ -147,13 +165,9 @@ static int
 fill_slot (TnNode *file, uint64_t base, const LuksChange *change, Luks1 *header, unsigned index,
            const void *key, GError **error)
 {
+  int rc = header->slots[index].used ? forget_slots (file, base, header, 1u << index, error) : 0;
   Luks1 next = *header;
   LuksSlot *slot = &next.slots[index];
-  int rc = 0;
-  if (slot->used) {
-    slot->used = false;
-    rc = replace_header (file, base, header, &next, error);
-  }
   if (!rc)
     rc = luks_kdf_tune (&slot->kdf, slot->area_key_bytes, change->iter_time, error);
   if (!rc)
@@ -225,28 +239,11 @@ choose_erased (TnNode *file, uint64_t base, const LuksChange *change, const Luks
 }
 
 static int
-wipe_slots (TnNode *file, uint64_t base, const Luks1 *header, uint32_t chosen, GError **error)
-{
-  int rc = 0;
-  for (unsigned i = 0; i < LUKS1_SLOTS && !rc; i++)
-    if ((chosen >> i & 1) && header->slots[i].offset)
-      rc = luks_slot_wipe (file, base, &header->slots[i], error);
-  return rc ? rc : tn_node_flush (file, error);
-}
-
-static int
 erase_slots (TnNode *file, uint64_t base, const LuksChange *change, Luks1 *header, GError **error)
 {
   uint32_t chosen = 0;
-  Luks1 next = *header;
-  int rc = choose_erased (file, base, change, header, &chosen, error);
-  if (rc)
-    return rc;
-  for (unsigned i = 0; i < LUKS1_SLOTS; i++)
-    if (chosen >> i & 1)
-      next.slots[i].used = false;
-  rc = replace_header (file, base, header, &next, error);
-  return rc ? rc : wipe_slots (file, base, header, chosen, error);
+  const int rc = choose_erased (file, base, change, header, &chosen, error);
+  return rc ? rc : forget_slots (file, base, header, chosen, error);
 }
 
 int
