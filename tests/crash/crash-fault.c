@@ -2,17 +2,10 @@
 /* One write, flush or change of length fails, in turn each that a workload makes; or all from one on. */
 #include "crash.h"
 
-typedef struct Fault {
-  unsigned countdown;
-  int result;
-  bool lasting; /* all that come after it fail, too */
-  bool met;
-} Fault;
-
 static int
 fail_one (MemDisk *disk, const TnRequest *request)
 {
-  Fault *fault = disk->fault_opaque;
+  CrashFault *fault = disk->fault_opaque;
   if (request->op == TN_REQUEST_READ || (fault->met && !fault->lasting)) {
     return 0;
   }
@@ -23,8 +16,8 @@ fail_one (MemDisk *disk, const TnRequest *request)
   return fault->result;
 }
 
-static void
-set_fault (Fault *fault)
+void
+crash_fault_set (CrashFault *fault)
 {
   g_autoptr (GPtrArray) disks = mem_disks_named ("cut");
   for (guint i = 0; i < disks->len; i++) {
@@ -36,7 +29,7 @@ set_fault (Fault *fault)
 
 /* false: there are fewer operations than that. */
 static bool
-fail_at (const CrashCase *kind, uint32_t seed, Fault fault)
+fail_at (const CrashCase *kind, uint32_t seed, CrashFault fault)
 {
   g_autofree char *when =
       g_strdup_printf ("%s/%s, seed %u, operation %u %s with %d", kind->driver, kind->label, seed,
@@ -47,10 +40,10 @@ fail_at (const CrashCase *kind, uint32_t seed, Fault fault)
   crash_story_begin (&story, kind, seed);
   g_assert_true (crash_make_image (&story));
   crash_promise (&story);
-  set_fault (&fault);
+  crash_fault_set (&fault);
   TnNode *node = crash_open (&story, TN_OPEN_WRITE | TN_OPEN_RESIZE | TN_OPEN_UNMAP, &error);
   node = node ? crash_run_workload (&story, node) : NULL;
-  set_fault (NULL);
+  crash_fault_set (NULL);
   if (node && tn_node_close (node, NULL) == 0) {
     crash_promise (&story);
   }
@@ -63,16 +56,16 @@ fail_at (const CrashCase *kind, uint32_t seed, Fault fault)
 
 /* Making an image is refused, or it has worked. */
 static bool
-fail_creating_at (const CrashCase *kind, uint32_t seed, Fault fault)
+fail_creating_at (const CrashCase *kind, uint32_t seed, CrashFault fault)
 {
   g_autofree char *when = g_strdup_printf ("%s/%s, seed %u, creating with operation %u failing with %d",
                                            kind->driver, kind->label, seed, fault.countdown, fault.result);
   CrashStory story;
   crash_story_begin (&story, kind, seed);
   mem_disk ("cut", 0);
-  set_fault (&fault);
+  crash_fault_set (&fault);
   const bool made = crash_make_image (&story);
-  set_fault (NULL);
+  crash_fault_set (NULL);
   if (made) {
     crash_look (&story, &story.now, false, when);
   }
@@ -85,10 +78,11 @@ crash_test_faults (const CrashCase *kind, uint32_t seed)
 {
   bool more = true;
   for (unsigned at = 0; more; at++) {
-    more = fail_at (kind, seed, (Fault){ at, at % 2 ? -ENOSPC : -EIO, at % 3 == seed % 3, false });
+    more = fail_at (kind, seed, (CrashFault){ at, at % 2 ? -ENOSPC : -EIO, at % 3 == seed % 3, false });
   }
-  more = true;
+  /* What is made in files is for create-cuts.py. */
+  more = kind->files == NULL;
   for (unsigned at = 0; more; at++) {
-    more = fail_creating_at (kind, seed, (Fault){ at, at % 2 ? -ENOSPC : -EIO, at % 3 == 0, false });
+    more = fail_creating_at (kind, seed, (CrashFault){ at, at % 2 ? -ENOSPC : -EIO, at % 3 == 0, false });
   }
 }

@@ -333,7 +333,7 @@ void
 crash_test_modes (const CrashCase *kind, uint32_t seed)
 {
   const CrashCase alone = { kind->driver, kind->label, kind->create, kind->open, kind->flags & ~CRASH_BACKING,
-                            kind->size,   kind->qemu };
+                            kind->size,   kind->qemu,  kind->files };
   g_autoptr (GError) error = NULL;
   CrashStory story;
   g_autofree Modes *modes = g_new0 (Modes, 1);

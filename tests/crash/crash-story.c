@@ -218,8 +218,9 @@ TnNode *
 crash_open (const CrashStory *story, uint32_t flags, GError **error)
 {
   const char *more = story->kind->open;
-  g_autofree char *text = g_strdup_printf ("driver=%s,file.driver=mem,file.filename=cut%s%s",
-                                           story->kind->driver, more ? "," : "", more ? more : "");
+  g_autofree char *files = story->kind->files ? crash_files_options (story->kind->files) : g_strdup ("");
+  g_autofree char *text = g_strdup_printf ("driver=%s,file.driver=mem,file.filename=cut%s%s%s",
+                                           story->kind->driver, more ? "," : "", more ? more : "", files);
   g_autoptr (TnOptions) options = options_of (text);
   TnNode *node = NULL;
   return tn_node_open (options, flags, &node, error) == 0 ? node : NULL;
@@ -250,6 +251,10 @@ crash_make_image (CrashStory *story)
     lay_over_parent (story, options);
   } else if (story->backing) {
     lay_over_base (story, options);
+  }
+  if (story->kind->files) {
+    crash_make_files (story->kind->files, options);
+    return true;
   }
   MemDisk *disk = mem_disk ("cut", 0);
   disk->punches = true;

@@ -6,6 +6,8 @@
  * crash-look.c    looking at an image: contents, check, repair
  * crash-log.c     the log of writes and flushes, and disks as a power cut leaves them
  * crash-cut.c     the workload cut at every point
+ * crash-files.c   images of several files
+ * crash-keys.c    changes of passphrases, cut and failing at every operation
  * crash-modes.c   a drive whose cache mode changes all the time, cut at every point
  * crash-fault.c   the same workload with a failure at every single operation
  * test-format-crash.c   the table of formats; how to add one
@@ -43,6 +45,8 @@ typedef struct CrashCase {
   uint32_t flags;     /* CrashFlags */
   uint64_t size;      /* of the disk; 0: 512 KiB */
   const char *qemu;   /* its name in qemu-img when that can check it, else NULL */
+  const char
+      *files; /* vmdk: the files it consists of, "KIND:BYTES+…" of sparse, split-flat and flat; or NULL */
 } CrashCase;
 
 /* ---- The story: what was done, and what may be found (crash-story.c) ---- */
@@ -85,6 +89,13 @@ void crash_expect (const CrashStory *story, uint64_t turn, CrashState *state);
 void crash_state_clear (CrashState *state);
 uint32_t crash_pick (CrashStory *story, uint32_t n);
 
+/* ---- Several files (crash-files.c) ---- */
+
+/* Makes the image of @pieces on disks "cut", "cut-0", "cut-1" … */
+void crash_make_files (const char *pieces, const TnOptions *options);
+/* Options, beginning with a comma, that say where its extents are; g_free() it. */
+char *crash_files_options (const char *pieces);
+
 /* ---- The log (crash-log.c) ---- */
 
 typedef struct CrashLog CrashLog;
@@ -110,9 +121,24 @@ void crash_look (CrashStory *story, const CrashState *state, bool write_first, c
 /* Has qemu-img check what is on disk "cut" after the repair. */
 void crash_ask_qemu (CrashStory *story, const char *when);
 
+/* ---- Failing operations (crash-fault.c) ---- */
+
+typedef struct CrashFault {
+  unsigned countdown; /* operations that still succeed */
+  int result;
+  bool lasting; /* all that come after it fail, too */
+  bool met;
+} CrashFault;
+
+/* For the disks whose names begin with "cut"; NULL: nothing fails any more. */
+void crash_fault_set (CrashFault *fault);
+
 /* ---- The tests ---- */
 void crash_test_cuts (const CrashCase *kind, uint32_t seed);
 void crash_test_faults (const CrashCase *kind, uint32_t seed);
 void crash_test_modes (const CrashCase *kind, uint32_t seed);
+/* Adds the tests of key slots whose names @wanted takes, "luks/keys-version1" and so on. */
+void crash_add_key_tests (uint32_t first, unsigned rounds,
+                          bool (*wanted) (const char *driver, const char *label));
 
 #endif

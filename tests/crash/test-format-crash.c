@@ -9,7 +9,9 @@
  *  - /DRIVER/LABEL/fault/SEED runs the workload again and again while one operation fails (EIO, ENOSPC, and
  *    now and then all operations from that one on), likewise for creating the image;
  *  - /DRIVER/LABEL/modes/SEED has a drive on it with many requests under way while cache modes and the
- * guest's write cache change, and cuts the power as above. Each time the image must open; every sector must
+ *    guest's write cache change, and cuts the power as above;
+ *  - /DRIVER/keys…/PLOT/SEED changes passphrases (crash-keys.c).
+ * Each time the image must open; every sector must
  * hold what was flushed last or something written since; check may find leaks but no corruption; after `check
  * -r all` there is neither, contents are as before, and qemu-img agrees where it knows the format.
  *
@@ -112,6 +114,16 @@ static const CrashCase cases[] = {
     "vmdk" },
   { "vmdk", "resize-tables", "", NULL, CRASH_DISCARD_ZERO | CRASH_RESIZE | CRASH_SHRINK | CRASH_LEAKS_STAY,
     20 << 20, "vmdk" },
+  { "vmdk", "split-sparse", "", NULL, CRASH_DISCARD_ZERO | CRASH_LEAKS_STAY, 2 << 20, NULL,
+    "sparse:524288+sparse:655360+sparse:917504" },
+  { "vmdk", "split-zeroed", "zeroed_grain=on", NULL, CRASH_BACKING | CRASH_PARENT | CRASH_LEAKS_STAY, 2 << 20,
+    NULL, "sparse:1048576+sparse:1048576" },
+  { "vmdk", "split-parent", "", NULL, CRASH_BACKING | CRASH_PARENT | CRASH_LEAKS_STAY, 2 << 20, NULL,
+    "sparse:65536+sparse:2031616" },
+  { "vmdk", "split-flat", "", NULL, 0, 0, NULL, "split-flat:131072+split-flat:196608+split-flat:196608" },
+  { "vmdk", "split-mixed", "", NULL, CRASH_LEAKS_STAY, 1 << 20, NULL,
+    "sparse:524288+flat:131072+sparse:393216" },
+  { "vmdk", "flat-resize", "", NULL, CRASH_RESIZE | CRASH_SHRINK, 0, NULL, "flat:524288" },
   { "luks", "version1", "key-secret=crash,iter-time=1,cipher-alg=aes-128,cipher-mode=cbc", "key-secret=crash",
     CRASH_NEW_IS_NOISE, 0, NULL },
   { "luks", "version2", "version=2,pbkdf=pbkdf2,key-secret=crash,iter-time=1", "key-secret=crash",
@@ -182,11 +194,11 @@ add_runs (const CrashCase *kind, uint32_t seed)
 }
 
 static bool
-is_wanted (const CrashCase *kind)
+is_wanted (const char *driver, const char *label)
 {
   const char *only = g_getenv ("TENON_CRASH_ONLY");
-  g_autofree char *name = g_strdup_printf ("%s/%s", kind->driver, kind->label);
-  return only == NULL || strcmp (only, kind->driver) == 0 || strcmp (only, name) == 0;
+  g_autofree char *name = g_strdup_printf ("%s/%s", driver, label);
+  return only == NULL || strcmp (only, driver) == 0 || strcmp (only, name) == 0;
 }
 
 /* The passphrase of encrypted images. */
@@ -206,10 +218,12 @@ main (int argc, char **argv)
   define_secret ();
   const unsigned rounds = number_from ("TENON_CRASH_ROUNDS", 2), first = number_from ("TENON_CRASH_SEED", 1);
   for (size_t i = 0; i < G_N_ELEMENTS (cases); i++) {
-    for (unsigned seed = first; seed < first + rounds && is_wanted (&cases[i]); seed++) {
+    for (unsigned seed = first; seed < first + rounds && is_wanted (cases[i].driver, cases[i].label);
+         seed++) {
       add_runs (&cases[i], seed);
     }
   }
+  crash_add_key_tests (first, MAX (rounds / 2, 1), is_wanted);
   g_autofree char *folder = g_dir_make_tmp ("tenon-crash-XXXXXX", NULL);
   g_assert_nonnull (folder);
   g_assert_cmpint (chdir (folder), ==, 0);
